@@ -1,0 +1,1 @@
+"""Floor 0: nouns, errors, protocols, registry, settings. Imports nothing of ours, runs in every process."""

@@ -1,0 +1,97 @@
+"""The protocols by which crafts on one floor meet; `assemble.py` hands the implementations to each other.
+
+Each has one contract suite under `tests/contracts/` that every implementation passes, the fakes included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, TypeAlias
+
+from tidemill.core.package import ModelPackage
+from tidemill.core.request import Caller, InferenceRequest, Piece, Usage
+from tidemill.core.tensor import Signature, Tensors
+
+Clock: TypeAlias = Callable[[], float]
+Pieces: TypeAlias = AsyncIterator[Piece]
+
+
+class Engine(Protocol):
+    """A loaded model that answers.
+
+    Life: built by its factory (which raises `RefusedModel` with the reason), `predict` any number of times from one
+    thread at a time, `close` once. Owned by a lane.
+    """
+
+    signature: Signature
+
+    def predict(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        """Answer `inputs`, which fit the signature, with `outputs` (all when empty), C-contiguous and owned by the
+        caller.
+
+        Blocks. Raises `RefusedByEngine` for values that the model refuses, `EngineFailed` when it broke.
+        """
+
+    def close(self) -> None:
+        """Give memory and threads back. `predict` is not called again."""
+
+
+EngineFactory: TypeAlias = Callable[[ModelPackage, int], Engine]
+"""(package, threads) -> Engine."""
+
+
+class Served(Protocol):
+    """One loaded version of a model, as doors and admission see it."""
+
+    name: str
+    version: int
+    signature: Signature
+    platform: str
+    price_nanos: int
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for the engine now."""
+
+
+class Fleet(Protocol):
+    """Which replica answers, and the way there and back."""
+
+    def find(self, name: str, version: int | None = None) -> Served:
+        """The version asked for, or the newest that is ready. Raises `UnknownModel`, `UnknownVersion`, `ModelNotReady`."""
+
+    def run(self, request: InferenceRequest) -> AbstractAsyncContextManager[Pieces]:
+        """Answer; leaving the context early cancels."""
+
+
+class Identity(Protocol):
+    """Credential in, caller out."""
+
+    def recognise(self, credential: str) -> Caller:
+        """Raises `MissingKey` (for ""), `InvalidKey`, `RevokedKey`. Never awaits."""
+
+
+class Gate(Protocol):
+    """May this caller ask this now, and when is there a place to run?"""
+
+    def limit(self, caller: Caller, served: Served) -> None:
+        """Judged on the headers alone. Raises `Overloaded`, `Draining`."""
+
+    def slot(self, request: InferenceRequest) -> AbstractAsyncContextManager[None]:
+        """A place to run, given back on leaving. Raises `Overloaded`."""
+
+
+class Charge(Protocol):
+    """The money of one request, between its hold and its end."""
+
+    async def settle(self, usage: Usage) -> None:
+        """Book what was used; returns when it is durable. Raises `LedgerUnavailable`. Settling an id again books
+        nothing."""
+
+
+class Ledger(Protocol):
+    """Books one charge for each answered request."""
+
+    def charge(self, caller: Caller, request: InferenceRequest) -> AbstractAsyncContextManager[Charge]:
+        """Leaving without `settle` books nothing."""

@@ -1,0 +1,193 @@
+"""The one tree of errors: the caller's fault on one branch, ours on the other; used in every process.
+
+Each leaf has a stable dotted `code`. The core knows neither HTTP nor gRPC: `doors/problems.py` maps a code to both.
+A message says what happened with the value, what was expected, and what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TidemillError(Exception):
+    """Root of the tree. `retry_after_s` is set where waiting helps."""
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+
+class CallerError(TidemillError):
+    """The caller can mend it; the same call again fails again."""
+
+    code = "request.invalid"
+
+
+class ServiceError(TidemillError):
+    """Ours; the same call may succeed later."""
+
+    code = "internal"
+
+
+# -- the request as bytes ----------------------------------------------------------------------------------------------
+
+
+class MalformedRequest(CallerError):
+    code = "request.malformed"
+
+
+class RequestTooLarge(CallerError):
+    code = "request.too_large"
+
+
+class HeadersTooLarge(CallerError):
+    code = "request.headers_too_large"
+
+
+class RequestTooSlow(CallerError):
+    code = "request.too_slow"
+
+
+class UnsupportedEncoding(CallerError):
+    code = "request.encoding"
+
+
+class UnknownRoute(CallerError):
+    code = "request.route"
+
+
+class MethodNotAllowed(CallerError):
+    code = "request.method"
+
+
+class RequestCancelled(CallerError):
+    code = "request.cancelled"
+
+
+# -- who asks ----------------------------------------------------------------------------------------------------------
+
+
+class MissingKey(CallerError):
+    code = "key.missing"
+
+
+class InvalidKey(CallerError):
+    code = "key.invalid"
+
+
+class RevokedKey(CallerError):
+    code = "key.revoked"
+
+
+class Forbidden(CallerError):
+    code = "key.forbidden"
+
+
+class UnknownKey(CallerError):
+    code = "key.unknown"
+
+
+# -- what is asked -----------------------------------------------------------------------------------------------------
+
+
+class UnknownModel(CallerError):
+    code = "model.unknown"
+
+
+class UnknownVersion(CallerError):
+    code = "model.version_unknown"
+
+
+class MissingInput(CallerError):
+    code = "input.missing"
+
+
+class UnknownInput(CallerError):
+    code = "input.unknown"
+
+
+class WrongDatatype(CallerError):
+    code = "input.datatype"
+
+
+class WrongShape(CallerError):
+    code = "input.shape"
+
+
+class WrongValue(CallerError):
+    code = "input.value"
+
+
+class UnknownOutput(CallerError):
+    code = "output.unknown"
+
+
+class UnknownSignature(CallerError):
+    code = "model.signature_unknown"
+
+
+class RefusedByEngine(CallerError):
+    """The tensors fit the signature, and the model still refuses them."""
+
+    code = "engine.refused"
+
+
+# -- what the operator gave --------------------------------------------------------------------------------------------
+
+
+class InvalidSetting(CallerError):
+    code = "setting.invalid"
+
+
+class RefusedModel(CallerError):
+    """A model that will not be loaded, with the reason."""
+
+    code = "model.refused"
+
+
+class MissingPart(CallerError):
+    """An optional part of Tidemill that is not installed; the message names the extra that brings it."""
+
+    code = "install.missing"
+
+
+class FetchFailed(ServiceError):
+    code = "kit.fetch_failed"
+
+
+# -- ours --------------------------------------------------------------------------------------------------------------
+
+
+class Overloaded(ServiceError):
+    code = "admission.overloaded"
+
+
+class Draining(ServiceError):
+    code = "admission.draining"
+
+
+class ModelNotReady(ServiceError):
+    code = "model.not_ready"
+
+
+class DeadlineExceeded(ServiceError):
+    code = "request.deadline"
+
+
+class EngineFailed(ServiceError):
+    code = "engine.failed"
+
+
+class LedgerUnavailable(ServiceError):
+    code = "ledger.unavailable"
+
+
+def leaves(root: type[TidemillError] = TidemillError) -> list[type[TidemillError]]:
+    """Every class of the tree below `root`, itself included."""
+    found = [root]
+    for child in root.__subclasses__():
+        found += leaves(child)
+    return found

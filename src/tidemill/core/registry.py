@@ -1,0 +1,56 @@
+"""Names to lazy import paths: how a part is found without being imported; used in every process.
+
+Built-ins register as third parties do: an entry point `name = "module:attribute"` in the group `tidemill.engines`,
+(later `tidemill.solvers`, `tidemill.policies`) is known here as `engine.name`. Entry points win over built-ins.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from tidemill.core.errors import InvalidSetting, MissingPart
+
+BUILT_IN = {
+    "engine.onnx": "tidemill.engine.onnx:load",
+    "engine.openvino": "tidemill.engine.openvino:load",
+    "engine.echo": "tidemill.engine.echo:load",
+}
+EXTRA = {"engine.openvino": "openvino"}
+GROUPS = {"tidemill.engines": "engine"}
+
+
+@cache
+def known() -> dict[str, str]:
+    """Every registered name with its import path."""
+    found = dict(BUILT_IN)
+    for group, kind in GROUPS.items():
+        for entry in entry_points(group=group):
+            found[f"{kind}.{entry.name}"] = entry.value
+    return found
+
+
+def names(kind: str) -> list[str]:
+    """The registered names of one kind, without the kind."""
+    return sorted(name.partition(".")[2] for name in known() if name.startswith(kind + "."))
+
+
+def load(name: str) -> Any:
+    """Import what `name` stands for.
+
+    Raises `InvalidSetting` for an unknown name, `MissingPart` when a library it needs is not installed.
+    """
+    path = known().get(name)
+    if path is None:
+        kind = name.partition(".")[0]
+        raise InvalidSetting(f"there is no {name!r}; known are {', '.join(names(kind)) or 'none'}")
+    module, _, attribute = path.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").startswith("tidemill."):
+            raise
+        extra = EXTRA.get(name, "all")
+        raise MissingPart(f"{name} needs {missing.name}: pip install 'tidemill[{extra}]'") from missing

@@ -1,0 +1,54 @@
+"""The request and the pieces of its reply, as every floor above knows them; used in every process."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tidemill.core.tensor import Tensors
+
+
+class Predict(msgspec.Struct, frozen=True):
+    """Tensors in, tensors out. `outputs` names those wanted, empty for all."""
+
+    inputs: Tensors
+    outputs: tuple[str, ...] = ()
+
+
+class InferenceRequest(msgspec.Struct, frozen=True):
+    """One question to one version of one model, validated by the door that took it.
+
+    `deadline` is on the clock of `time.monotonic`, in seconds. `charge_id` names the charge that answering makes: the
+    same id never makes a second one.
+    """
+
+    model: str
+    version: int
+    work: Predict
+    request_id: str
+    charge_id: str
+    deadline: float
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What a reply counts for. `rows` is the size of the batch dimension, 1 for a model without one."""
+
+    calls: int = 1
+    rows: int = 1
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """A part of a reply. The last one carries `usage`, and a door holds it back until its charge is durable."""
+
+    tensors: Tensors
+    usage: Usage | None = None
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who asks: the tenant that pays, the key that spoke, and whether it may use the admin API."""
+
+    tenant: str
+    key: str
+    admin: bool = False
+
+
+ANONYMOUS = Caller(tenant="anonymous", key="none", admin=True)

@@ -1,0 +1,204 @@
+"""Every setting of the service in one table, and the pure function that resolves them; used in every process.
+
+One word names a setting everywhere: the flag `--http-port`, the environment's `TIDEMILL_HTTP_PORT`, the key
+`http_port` in `tidemill.toml`. A flag beats the environment, the environment beats the file, the file beats the
+default. An unknown key is an error.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import platformdirs
+
+from tidemill.core.errors import InvalidSetting
+
+ENVIRONMENT_PREFIX = "TIDEMILL_"
+
+
+def _setting(
+    default: Any,
+    about: str,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    one_of: tuple[str, ...] = (),
+) -> Any:
+    return field(
+        default=default, metadata={"about": about, "at_least": at_least, "at_most": at_most, "one_of": one_of}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The values in force. Times end in `_s` or `_ms`, sizes in `_bytes`, money in `_nanos` (1e-9 of a unit)."""
+
+    # where
+    host: str = _setting("127.0.0.1", "Address to listen on. A public one wants keys, or --insecure.")
+    http_port: int = _setting(8000, "Port for REST; 0 picks a free one.", at_least=0, at_most=65535)
+    grpc_port: int = _setting(8001, "Port for gRPC; 0 picks a free one.", at_least=0, at_most=65535)
+    console_port: int = _setting(8002, "Port for the console; 0 picks a free one.", at_least=0, at_most=65535)
+    no_console: bool = _setting(False, "Do not start the console.")
+    models: Path = _setting(
+        Path(platformdirs.user_data_dir("tidemill")) / "models", "The repository: DIR/NAME/VERSION/..."
+    )
+    data_dir: Path = _setting(Path(platformdirs.user_data_dir("tidemill")), "Folder of keys and charges.")
+    version_policy: str = _setting(
+        "latest", "Which versions of a model are served.", one_of=("latest", "all")
+    )
+    # who
+    no_auth: bool = _setting(False, "Ask for no key; allowed on loopback, or with --insecure.")
+    insecure: bool = _setting(False, "Allow a public address without keys or TLS.")
+    # money
+    no_charge: bool = _setting(False, "Book no charges.")
+    call_nanos: int = _setting(
+        1_000_000, "Price of one answered call, where the model names none.", at_least=0, at_most=10**18
+    )
+    # engine and lane
+    engine: str = _setting("auto", "Engine for every model; auto chooses by format.")
+    threads: int = _setting(0, "Threads of one engine; 0 takes the number of cores.", at_least=0, at_most=1024)
+    max_batch: int = _setting(64, "Rows of one batch at most, where the model names none.", at_least=1, at_most=65536)
+    queue_max: int = _setting(
+        256, "Requests that one model holds at most; one more is answered 503.", at_least=1, at_most=1_000_000
+    )
+    inline_us_max: int = _setting(
+        100, "A model that runs faster than this runs on the service's own thread.", at_least=0, at_most=10_000
+    )
+    # bounds of a request
+    request_timeout_ms: int = _setting(
+        60_000, "Deadline of a request that names none.", at_least=1, at_most=86_400_000
+    )
+    body_bytes_max: int = _setting(64 * 2**20, "Body of one request at most.", at_least=1024, at_most=2**31 - 1)
+    header_bytes_max: int = _setting(16 * 2**10, "Headers of one request at most.", at_least=1024, at_most=2**20)
+    header_timeout_ms: int = _setting(
+        10_000, "Time for the headers of a request to arrive.", at_least=10, at_most=600_000
+    )
+    body_idle_ms: int = _setting(
+        10_000, "Longest silence within the body of a request.", at_least=10, at_most=600_000
+    )
+    keep_alive_ms: int = _setting(75_000, "An idle connection is closed after this.", at_least=10, at_most=3_600_000)
+    connections_max: int = _setting(4096, "Connections at once; one more is closed.", at_least=1, at_most=1_000_000)
+    commit_queue_max: int = _setting(
+        65_536, "Charges that wait for the disk at most; one more is answered 503.", at_least=1, at_most=10_000_000
+    )
+    # operation
+    drain_ms: int = _setting(10_000, "Time for running requests after SIGTERM.", at_least=0, at_most=3_600_000)
+    log_format: str = _setting("auto", "auto: human on a terminal, else json.", one_of=("auto", "human", "json"))
+    log_level: str = _setting("info", "Least important line logged.", one_of=("debug", "info", "warning", "error"))
+    access_log: bool = _setting(False, "Log a line for each request.")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A setting's value and where it came from: `flag`, `environment`, `file` or `default`."""
+
+    name: str
+    value: Any
+    origin: str
+    about: str
+
+
+def table() -> tuple[Field[Any], ...]:
+    """The settings in their order, each with `metadata` about, at_least, at_most, one_of."""
+    return fields(Settings)
+
+
+TYPES: dict[str, type] = get_type_hints(Settings)
+
+
+def resolve(
+    flags: Mapping[str, Any], environment: Mapping[str, str], file: Mapping[str, Any], file_name: str = "tidemill.toml"
+) -> tuple[Settings, list[Origin]]:
+    """Settle every setting. `flags` holds None for those not given. Raises `InvalidSetting`."""
+    known = {entry.name for entry in table()}
+    for key in file:
+        if key not in known:
+            raise InvalidSetting(f"{file_name}: unknown key {key!r}; `tidemill settings` lists them")
+    for key in environment:
+        word = key.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if key.startswith(ENVIRONMENT_PREFIX) and word not in known and word not in OTHER_WORDS:
+            raise InvalidSetting(f"unknown variable {key}; `tidemill settings` lists them")
+    origins = []
+    for entry in table():
+        variable = ENVIRONMENT_PREFIX + entry.name.upper()
+        if flags.get(entry.name) is not None:
+            value, origin, place = flags[entry.name], "flag", "--" + entry.name.replace("_", "-")
+        elif variable in environment:
+            value, origin, place = environment[variable], "environment", variable
+        elif entry.name in file:
+            value, origin, place = file[entry.name], "file", f"{file_name}: {entry.name}"
+        else:
+            value, origin, place = entry.default, "default", entry.name
+        origins.append(Origin(entry.name, _checked(entry, value, place), origin, entry.metadata["about"]))
+    return Settings(**{each.name: each.value for each in origins}), origins
+
+
+OTHER_WORDS = frozenset({"config", "url", "key", "cache_dir"})
+"""Variables that belong to the command line alone, not to the service."""
+
+
+def _checked(entry: Field[Any], value: Any, place: str) -> Any:
+    kind = TYPES[entry.name]
+    try:
+        value = _converted(kind, value)
+    except ValueError as error:
+        raise InvalidSetting(f"{place} = {value!r}: expected {kind.__name__}") from error
+    low, high, words = (entry.metadata[key] for key in ("at_least", "at_most", "one_of"))
+    if low is not None and value < low:
+        raise InvalidSetting(f"{place} = {value}: must be at least {low}")
+    if high is not None and value > high:
+        raise InvalidSetting(f"{place} = {value}: must be at most {high}")
+    if words and value not in words:
+        raise InvalidSetting(f"{place} = {value!r}: must be one of {', '.join(words)}")
+    return value
+
+
+def _converted(kind: type, value: Any) -> Any:
+    if kind is bool and isinstance(value, str):
+        word = value.lower()
+        if word not in ("true", "false", "1", "0", "yes", "no"):
+            raise ValueError(value)
+        return word in ("true", "1", "yes")
+    if kind is int and not isinstance(value, str | int):
+        raise ValueError(value)
+    if kind is int and isinstance(value, bool):
+        raise ValueError(value)
+    if kind is bool and not isinstance(value, bool):
+        raise ValueError(value)
+    if kind is str and not isinstance(value, str):
+        raise ValueError(value)
+    if kind is Path:
+        if not isinstance(value, str | Path):
+            raise ValueError(value)
+        return Path(value).expanduser()
+    return kind(value)
+
+
+def read_file(given: Path | None) -> tuple[dict[str, Any], str]:
+    """The settings file: `given`, else `tidemill.toml` here, else the user's; with its name. Raises `InvalidSetting`."""
+    places = (
+        [given]
+        if given
+        else [Path("tidemill.toml"), Path(platformdirs.user_config_dir("tidemill")) / "tidemill.toml"]
+    )
+    for place in places:
+        if place.is_file():
+            try:
+                return tomllib.loads(place.read_text()), str(place)
+            except tomllib.TOMLDecodeError as error:
+                raise InvalidSetting(f"{place}: {error}") from error
+    if given:
+        raise InvalidSetting(f"there is no file {given}")
+    return {}, "tidemill.toml"
+
+
+def current(flags: Mapping[str, Any], config: Path | None = None) -> tuple[Settings, list[Origin]]:
+    """Resolve against this process's environment and the settings file."""
+    given = config or (Path(os.environ["TIDEMILL_CONFIG"]) if "TIDEMILL_CONFIG" in os.environ else None)
+    file, name = read_file(given)
+    return resolve(flags, os.environ, file, name)
