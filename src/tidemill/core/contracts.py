@@ -42,17 +42,25 @@ EngineFactory: TypeAlias = Callable[[ModelPackage, int], Engine]
 
 
 class Served(Protocol):
-    """One loaded version of a model, as doors and admission see it."""
+    """One version of a model, as doors and admission see it.
+
+    `state` is TensorFlow Serving's word for where it is in its life (AVAILABLE serves), `reason` why it failed.
+    """
 
     name: str
     version: int
     signature: Signature
     platform: str
     price_nanos: int
+    state: str
+    reason: str
 
     @property
     def waiting(self) -> int:
         """Requests that wait for the engine now."""
+
+    def failed(self, code: str) -> None:
+        """Count a request that was refused or failed with `code`."""
 
 
 class Fleet(Protocol):
@@ -60,6 +68,9 @@ class Fleet(Protocol):
 
     def find(self, name: str, version: int | None = None) -> Served:
         """The version asked for, or the newest that is ready. Raises `UnknownModel`, `UnknownVersion`, `ModelNotReady`."""
+
+    def versions(self, name: str) -> Sequence[Served]:
+        """Every version of `name`, oldest first, those that do not serve included. Raises `UnknownModel`."""
 
     def run(self, request: InferenceRequest) -> AbstractAsyncContextManager[Pieces]:
         """Answer; leaving the context early cancels."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from tidemill.core.tensor import TensorSpec
+from tidemill.core.tensor import Signature, TensorSpec
 
 
 class Batching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,7 +39,8 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ModelPackage(msgspec.Struct, frozen=True):
     """One version of a model: where it lies, what its bytes are, and how it wants to run.
 
-    `path` is the file or folder that the engine opens. `format` is one of `repository.formats.FORMATS`.
+    `path` is the file or folder that the engine opens. `format` is one of `repository.formats.FORMATS`. `signature` is
+    what the file itself declares, where an engine cannot be trusted to read it.
     """
 
     name: str
@@ -48,4 +49,5 @@ class ModelPackage(msgspec.Struct, frozen=True):
     format: str
     size_bytes: int
     config: ModelConfig = ModelConfig()
+    signature: Signature | None = None
     source: str = ""

@@ -1,0 +1,95 @@
+"""What a gRPC call costs on top of a bare grpc.aio echo of the same bytes: `half`, FP32 [1,16].
+
+Claim: at most 1.8 times the CPU, for V2's ModelInfer and for TensorFlow Serving's Predict, with key and charge.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from contextlib import ExitStack
+
+import numpy as np
+from common import HOST, BenchmarkFailed, Tidemill, echo_grpc, free_port, kit_models, tidemill
+from report import finish, flags_of
+from rounds import Samples, compare, first_answer_grpc, grpc_side, interleave
+
+from tidemill.core.schemas import message
+
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+ROW = (0.25 * np.arange(16, dtype=np.float32) - 1.5).reshape(1, 16)
+ECHO_INFER, ECHO_PREDICT, V2, TFS = "echo of ModelInfer", "echo of Predict", "V2 ModelInfer", "TF Serving Predict"
+DT_FLOAT = 1
+
+
+def infer_request() -> bytes:
+    """As Triton's stock client makes it: raw contents."""
+    request = message("inference.ModelInferRequest")(model_name="half")
+    request.inputs.add(name="input", datatype="FP32", shape=[1, 16])
+    request.raw_input_contents.append(ROW.tobytes())
+    made: bytes = request.SerializeToString()
+    return made
+
+
+def predict_request() -> bytes:
+    """As `tf.make_tensor_proto` makes it: `tensor_content`."""
+    request = message("tensorflow.serving.PredictRequest")()
+    request.model_spec.name = "half"
+    tensor = request.inputs["input"]
+    tensor.dtype = DT_FLOAT
+    for size in ROW.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    tensor.tensor_content = ROW.tobytes()
+    made: bytes = request.SerializeToString()
+    return made
+
+
+async def check(service: Tidemill) -> None:
+    """The answers are right, so that no error is measured as a quick answer."""
+    answer = await first_answer_grpc(service.grpc_address, INFER, infer_request(), service.headers)
+    reply = message("inference.ModelInferResponse").FromString(answer.body)
+    _is_half(np.frombuffer(reply.raw_output_contents[0], np.float32) if reply.raw_output_contents else np.array([]))
+    answer = await first_answer_grpc(service.grpc_address, PREDICT, predict_request(), service.headers)
+    tensor = message("tensorflow.serving.PredictResponse").FromString(answer.body).outputs["output"]
+    _is_half(np.array(tensor.float_val or np.frombuffer(tensor.tensor_content, np.float32), np.float32))
+
+
+def _is_half(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> None:
+    if not np.array_equal(values, ROW.ravel() / 2):
+        raise BenchmarkFailed(f"half answered {values.tolist()} for {ROW.tolist()}")
+
+
+async def measure(flags: argparse.Namespace) -> Samples:
+    with ExitStack() as stack:
+        models = stack.enter_context(kit_models("half"))
+        port = free_port()
+        echo = stack.enter_context(echo_grpc(port))
+        service = stack.enter_context(tidemill(models, ["half"]))
+        await check(service)
+        sides = []
+        for bare, name, call in (
+            (ECHO_INFER, V2, (INFER, infer_request())),
+            (ECHO_PREDICT, TFS, (PREDICT, predict_request())),
+        ):
+            headers, many = service.headers, flags.in_flight
+            sides += [
+                grpc_side(bare, echo, f"{HOST}:{port}", call, headers, in_flight=many),
+                grpc_side(name, service.server, service.grpc_address, call, headers, in_flight=many),
+            ]
+        return await interleave(sides, flags.rounds, flags.requests, flags.warm)
+
+
+def main() -> int:
+    flags = flags_of(__doc__, in_flight=32, requests=10_000)
+    samples = asyncio.run(measure(flags))
+    comparisons = [
+        compare(samples, "V2 ModelInfer with key and charge over a bare echo", V2, ECHO_INFER, 1.8),
+        compare(samples, "TF Serving Predict with key and charge over a bare echo", TFS, ECHO_PREDICT, 1.8),
+    ]
+    return finish("grpc_front", flags, samples, comparisons)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""Bearer keys: made once, shown once, kept as SHA-256; recognised in the owner process."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Callable
+from hashlib import sha256
+
+import msgspec
+
+from tidemill.core.errors import InvalidKey, InvalidSetting, MissingKey, RevokedKey
+from tidemill.core.request import ANONYMOUS, Caller
+from tidemill.store.accounts import KeyRecord
+
+KEY_PREFIX = "tm-"
+SECRET_BYTES = 32
+NAME_CHARACTERS_MAX = 128
+
+
+class NewKey(msgspec.Struct, frozen=True):
+    """A key just made. `key` is its only appearance in the clear."""
+
+    id: str
+    key: str
+    digest: bytes
+
+
+def make() -> NewKey:
+    """A fresh random key of 256 bits."""
+    key = KEY_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+    digest = sha256(key.encode()).digest()
+    return NewKey(id=secrets.token_hex(6), key=key, digest=digest)
+
+
+def checked_name(what: str, name: str) -> str:
+    """`name` for a tenant or a key. Raises `InvalidSetting`."""
+    if not name or len(name) > NAME_CHARACTERS_MAX or not name.isprintable():
+        raise InvalidSetting(f"{what} {name!r}: expected 1 to {NAME_CHARACTERS_MAX} printable characters")
+    return name
+
+
+class Keys:
+    """`Identity` over the keys of the database, all of them held in memory.
+
+    `refresh` is called on the service's loop when a key may have changed; a key revoked by another process is refused
+    from then on.
+    """
+
+    def __init__(self, read_epoch: Callable[[], int], read_keys: Callable[[], list[KeyRecord]]) -> None:
+        self._read_epoch = read_epoch
+        self._read_keys = read_keys
+        self._epoch = -1
+        self._records: dict[bytes, tuple[KeyRecord, Caller]] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the keys again when one has changed; costs one small query when none has."""
+        epoch = self._read_epoch()
+        if epoch != self._epoch:
+            self._records = {
+                record.digest: (record, Caller(record.tenant, record.id, record.admin)) for record in self._read_keys()
+            }
+            self._epoch = epoch
+
+    def recognise(self, credential: str) -> Caller:
+        if not credential:
+            raise MissingKey("no key: send it as `Authorization: Bearer KEY`; `tidemill keys create` makes one")
+        digest = sha256(credential.encode("utf-8", "surrogateescape")).digest()
+        found = self._records.get(digest)
+        if found is None or not hmac.compare_digest(found[0].digest, digest):
+            raise InvalidKey("this key is not known here; `tidemill keys create` makes one")
+        record, caller = found
+        if record.revoked_at is not None:
+            raise RevokedKey(f"key {record.id} was revoked; ask its owner for another")
+        return caller
+
+
+class Open:
+    """`Identity` that asks for no key (`--no-auth`)."""
+
+    def refresh(self) -> None:
+        return
+
+    def recognise(self, credential: str) -> Caller:
+        return ANONYMOUS

@@ -1,0 +1,76 @@
+"""The `tidemill` command: finds the verb, turns errors into exit codes. `--help` loads nothing heavy."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from tidemill import __version__
+from tidemill.core.errors import InvalidSetting, MissingPart, TidemillError
+
+DONE, FAILED, MISUSE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit codes: done, failed, misuse, finished but a check refused, interrupted."""
+
+VERBS = {
+    "demo": "demo",
+    "serve": "serve",
+    "try": "try_model",
+    "ls": "models",
+    "show": "models",
+    "keys": "keys",
+    "usage": "usage",
+    "settings": "settings",
+    "doctor": "doctor",
+}
+"""Verb -> module of this folder that holds it, as `verb` or `verb_command`."""
+
+
+class Verbs(click.Group):
+    """Imports a verb's module when the verb is named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = getattr(import_module(f"tidemill.cli.{VERBS[cmd_name]}"), f"{cmd_name}_command")
+        return command
+
+
+@click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="tidemill")
+def tidemill() -> None:
+    """A trained model in, a metered public service out.
+
+    Five minutes: `tidemill demo` fetches small real models, serves them and prints what to try.
+    """
+
+
+def main() -> None:
+    """The entry point of the command."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of `tidemill ARGUMENTS`."""
+    try:
+        code = tidemill.main(arguments, prog_name="tidemill", standalone_mode=False)
+    except click.exceptions.Exit as asked:
+        return asked.exit_code
+    except click.Abort:
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return MISUSE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return FAILED
+    except TidemillError as error:
+        click.echo(f"tidemill: {error.message} ({error.code})", err=True)
+        return MISUSE if isinstance(error, InvalidSetting | MissingPart) else FAILED
+    return code if isinstance(code, int) else DONE

@@ -1,0 +1,104 @@
+"""`tidemill ls` and `tidemill show`: the repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tidemill.cli.common import json_option, print_json, print_table, setting_options, settled, size, units
+
+
+@click.command("ls")
+@setting_options("models")
+@json_option
+def ls_command(as_json: bool, config: Path | None, **flags: Any) -> None:
+    """List the models of the repository with their versions."""
+    from tidemill.core.errors import RefusedModel
+    from tidemill.repository import layout
+
+    settings, _ = settled(flags, config)
+    rows = []
+    for name in layout.names(settings.models):
+        for version, path in layout.versions(settings.models / name).items():
+            try:
+                package = layout.package(name, version, path)
+                row = {
+                    "name": name, "version": version, "format": package.format, "size_bytes": package.size_bytes,
+                    "source": package.source, "reason": "",
+                }  # fmt: skip
+            except RefusedModel as error:
+                row = {"name": name, "version": version, "format": "", "size_bytes": 0, "source": "", "reason": error.message}
+            rows.append(row)
+    if as_json:
+        print_json(rows)
+    elif not rows:
+        click.echo(f"{settings.models} holds no models; `tidemill demo` fetches some")
+    else:
+        cells = [
+            (row["name"], row["version"], row["format"] or "refused", size(int(str(row["size_bytes"]))), row["reason"] or row["source"])
+            for row in rows
+        ]
+        print_table(("model", "version", "format", "size", "source"), cells, right=("version", "size"))
+
+
+@click.command("show")
+@click.argument("model")
+@setting_options("models", "engine", "threads", "max_batch", "call_nanos")
+@json_option
+def show_command(model: str, as_json: bool, config: Path | None, **flags: Any) -> None:
+    """Show a model: versions, signature, engine, how it batches, price.
+
+    MODEL is a name in the repository or a path. Loads it, as `serve` would.
+    """
+    import msgspec
+
+    from tidemill.assemble import choose
+    from tidemill.cli.try_model import opened
+
+    settings, _ = settled({**flags, "version_policy": "all"}, config)
+    shown = []
+    for choice in choose(settings, [model]):
+        told: dict[str, Any] = {"name": choice.name, "version": choice.version, "reason": choice.reason}
+        if choice.package is not None:
+            engine, replica, warm_up_s = opened(settings, choice.package)
+            told |= {
+                "engine": replica.engine_name,
+                "format": choice.package.format,
+                "path": choice.package.path,
+                "size_bytes": choice.package.size_bytes,
+                "source": choice.package.source,
+                "inputs": [msgspec.to_builtins(spec) for spec in engine.signature.inputs],
+                "outputs": [msgspec.to_builtins(spec) for spec in engine.signature.outputs],
+                "batched": replica.batched,
+                "max_batch": replica.rows_max if replica.batched else 1,
+                "price_nanos": replica.price_nanos,
+                "warm_up_s": warm_up_s if warm_up_s < float("inf") else None,
+            }
+            engine.close()
+        shown.append(told)
+    if as_json:
+        print_json(shown)
+        return
+    for told in shown:
+        _print(told)
+
+
+def _print(told: dict[str, Any]) -> None:
+    click.echo(f"{told['name']} version {told['version']}")
+    if told["reason"]:
+        click.echo(f"  refused  {told['reason']}")
+        return
+    quickest = "" if told["warm_up_s"] is None else f", {told['warm_up_s'] * 1000:.2f} ms for one row"
+    click.echo(f"  engine   {told['engine']} ({told['format']}, {size(told['size_bytes'])}{quickest})")
+    click.echo(f"  path     {told['path']}")
+    if told["source"]:
+        click.echo(f"  source   {told['source']}")
+    for kind in ("inputs", "outputs"):
+        for spec in told[kind]:
+            shape = "any shape" if spec["shape"] is None else spec["shape"]
+            click.echo(f"  {kind[:-1]:7}  {spec['name']} {spec['datatype']} {shape}")
+    batching = f"up to {told['max_batch']} rows together" if told["batched"] else "one request at a time: no batch dimension"
+    click.echo(f"  batches  {batching}")
+    click.echo(f"  price    {units(told['price_nanos'])} a call")

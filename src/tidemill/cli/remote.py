@@ -1,0 +1,39 @@
+"""The admin API of a running server, asked by the command line when `--url` names one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from tidemill.core.errors import ServiceError
+
+F = TypeVar("F", bound=Callable[..., Any])
+TIMEOUT_S = 10.0
+
+
+class ServerRefused(ServiceError):
+    """The server's own words."""
+
+
+def remote_options(function: F) -> F:
+    function = click.option("--url", envvar="TIDEMILL_URL", help="Ask a running server instead of the data folder.")(function)
+    return click.option("--key", envvar="TIDEMILL_KEY", help="Admin key for --url; better given as TIDEMILL_KEY.")(function)
+
+
+def ask(url: str, key: str | None, method: str, path: str, **arguments: Any) -> Any:
+    """The JSON answer of `METHOD url/admin/v1/path`. Raises `ServerRefused`."""
+    import httpx
+
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    try:
+        answer = httpx.request(
+            method, f"{url.rstrip('/')}/admin/v1/{path}", headers=headers, timeout=TIMEOUT_S, **arguments
+        )
+        told = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        raise ServerRefused(f"{url} did not answer as a Tidemill server does: {error}") from error
+    if answer.is_error:
+        raise ServerRefused(f"{url} refused: {told.get('error', answer.status_code)}")
+    return told

@@ -1,0 +1,56 @@
+"""`tidemill serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tidemill.cli.common import json_option, print_json, setting_options, settled
+
+if TYPE_CHECKING:
+    from tidemill.assemble import Owner
+
+
+@click.command("serve")
+@click.argument("names", nargs=-1, metavar="[MODEL]...")
+@setting_options()
+@json_option
+def serve_command(names: tuple[str, ...], as_json: bool, config: Path | None, **flags: Any) -> None:
+    """Serve models over REST and gRPC until SIGTERM.
+
+    MODEL is a path (a model file, its folder, or a folder of versions) or a name in the repository; with none, the whole
+    repository is served. Prints where, and one line of JSON with --json, once every model is loaded.
+    """
+    from tidemill import assemble
+    from tidemill.observe import log
+
+    settings, _ = settled(flags, config)
+    log.set_up(settings.log_format, settings.log_level)
+    assemble.serve(settings, names, ready_json if as_json else banner)
+
+
+def ready_json(owner: Owner) -> None:
+    service = owner.overview()["service"]
+    print_json({**service, "console_port": owner.console_port})
+
+
+def banner(owner: Owner) -> None:
+    """What a person wants to know first."""
+    from tidemill.deploy.local import State
+
+    replicas = owner.fleet.replicas()
+    serving = [each for each in replicas if each.state is State.AVAILABLE]
+    click.echo(f"REST     {owner.http_url}")
+    click.echo(f"gRPC     {owner.settings.host}:{owner.grpc_port}")
+    if owner.console_port:
+        click.echo(f"console  {owner.http_url}/console")
+    for each in replicas:
+        if each.state is State.AVAILABLE:
+            shapes = ", ".join(map(str, each.signature.inputs))
+            click.echo(f"model    {each.name} version {each.version} on {each.engine_name}: {shapes}")
+        else:
+            click.echo(click.style(f"refused  {each.name} version {each.version}: {each.reason}", fg="red"))
+    if not serving:
+        click.echo("no model is served: name one (`tidemill serve PATH`), or fill --models DIR with DIR/NAME/VERSION/...")

@@ -1,0 +1,1 @@
+"""What the browser shows; runs in the console's process."""

@@ -1,0 +1,125 @@
+"""What the admin API answers, as types; parsed here once and trusted behind. Runs in the console's process.
+
+Fields that a newer service adds are ignored, and those that it may lack have a default.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+from tidemill.core.tensor import TensorSpec
+
+ModelKey: TypeAlias = tuple[str, int]
+"""(name, version)."""
+
+
+class Service(msgspec.Struct, frozen=True):
+    """`started_at` is Unix time; a change of it means that every counter began again at zero."""
+
+    version: str
+    started_at: float
+    uptime_s: float
+    ready: bool
+    draining: bool = False
+    reasons: tuple[str, ...] = ()
+    http_url: str = ""
+    grpc_address: str = ""
+    auth: bool = False
+    charging: bool = True
+    in_flight: int = 0
+    connections: int = 0
+    cpu_s: float = 0.0
+    rss_bytes: int = 0
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Quantiles of the time from request to reply; None before the first one."""
+
+    p50: float | None = None
+    p90: float | None = None
+    p99: float | None = None
+
+
+class Model(msgspec.Struct, frozen=True):
+    """One version. `reason` tells why it is not AVAILABLE; `failures` counts by error code."""
+
+    name: str
+    version: int
+    state: str
+    reason: str = ""
+    engine: str = ""
+    format: str = ""
+    source: str = ""
+    size_bytes: int = 0
+    batched: bool = False
+    max_batch: int = 0
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    price_nanos: int = 0
+    requests: int = 0
+    failures: dict[str, int] = msgspec.field(default_factory=dict)
+    waiting: int = 0
+    batches: int = 0
+    rows: int = 0
+    queue_s_sum: float = 0.0
+    compute_s_sum: float = 0.0
+    latency_s: Latency = Latency()
+
+    @property
+    def key(self) -> ModelKey:
+        return self.name, self.version
+
+    @property
+    def failed(self) -> int:
+        """Failures of every code."""
+        return sum(self.failures.values())
+
+
+class Booked(msgspec.Struct, frozen=True):
+    """What the ledger holds: answered calls and their price."""
+
+    calls: int = 0
+    nanos: int = 0
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """`GET /admin/v1/overview`."""
+
+    service: Service
+    models: tuple[Model, ...] = ()
+    usage: Booked = Booked()
+
+
+class UsageRow(msgspec.Struct, frozen=True):
+    """What one key of one tenant used of one version."""
+
+    tenant: str
+    key: str
+    model: str
+    version: int
+    calls: int
+    nanos: int
+
+
+class UsageTable(msgspec.Struct, frozen=True):
+    """`GET /admin/v1/usage`."""
+
+    rows: tuple[UsageRow, ...] = ()
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """The one shape of every error."""
+
+    code: str
+    message: str
+
+
+class ProblemBody(msgspec.Struct, frozen=True):
+    error: Problem
+
+
+def parse(kind: type[Any], body: bytes) -> Any:
+    """`body` as a `kind`. Raises `msgspec.DecodeError` (`ValidationError` when it is JSON of another shape)."""
+    return msgspec.json.decode(body, type=kind)

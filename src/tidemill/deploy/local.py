@@ -1,0 +1,226 @@
+"""`Fleet` of engines in this process, one lane each; runs in the owner process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from tidemill.core import registry
+from tidemill.core.contracts import Engine
+from tidemill.core.errors import ModelNotReady, TidemillError, UnknownModel, UnknownVersion
+from tidemill.core.package import ModelPackage
+from tidemill.core.request import InferenceRequest, Piece, Usage
+from tidemill.core.tensor import Signature, Tensors, rows
+from tidemill.engine.lane import Lane, LanePolicy, zeros_for
+from tidemill.observe.stats import ModelStats
+
+log = logging.getLogger(__name__)
+
+WARM_UP_RUNS = 3
+ENGINE_OF_FORMAT = {"onnx": "onnx", "openvino": "openvino", "savedmodel": "openvino", "echo": "echo"}
+
+
+class State(StrEnum):
+    """TensorFlow Serving's words for the life of a version."""
+
+    LOADING = "LOADING"
+    AVAILABLE = "AVAILABLE"
+    UNLOADING = "UNLOADING"
+    FAILED = "FAILED"
+
+
+class FleetPolicy(msgspec.Struct, frozen=True):
+    """What a model takes where its own `tidemill.toml` says nothing."""
+
+    engine: str
+    threads: int
+    rows_max: int
+    waiting_max: int
+    inline_s_max: float
+    call_nanos: int
+
+
+class Replica:
+    """One version of one model in this process; `Served` while AVAILABLE. `reason` says why it FAILED."""
+
+    def __init__(self, package: ModelPackage, policy: FleetPolicy) -> None:
+        self.package = package
+        self.name = package.name
+        self.version = package.version
+        self.engine_name = package.config.engine or (
+            ENGINE_OF_FORMAT.get(package.format, package.format) if policy.engine == "auto" else policy.engine
+        )
+        self.platform = f"{self.engine_name}_{package.format}"
+        price = package.config.price.call_nanos
+        self.price_nanos = policy.call_nanos if price is None else price
+        self.rows_max = package.config.batching.max_batch or policy.rows_max
+        self.signature = Signature((), ())
+        self.batched = False
+        self.state = State.LOADING
+        self.reason = ""
+        self.stats = ModelStats()
+        self.lane: Lane | None = None
+
+    @property
+    def waiting(self) -> int:
+        return self.lane.waiting if self.lane else 0
+
+    def adopt(self, signature: Signature) -> None:
+        """Take the engine's word for what the model is; `tidemill.toml` has the last one on batching."""
+        wish = self.package.config.batching.batched
+        self.signature = signature
+        self.batched = signature.batched if wish is None else wish
+
+    def failed(self, code: str) -> None:
+        self.stats.failed(code)
+
+
+class LocalFleet:
+    """Loads packages, finds replicas, runs requests. Belongs to the loop; loading itself happens on a thread."""
+
+    def __init__(self, policy: FleetPolicy) -> None:
+        self._policy = policy
+        self._replicas: dict[tuple[str, int], Replica] = {}
+        self._newest: dict[str, Replica] = {}
+
+    def replicas(self) -> list[Replica]:
+        """All of them, by name and version, the failed ones too."""
+        return [self._replicas[key] for key in sorted(self._replicas)]
+
+    async def load(self, package: ModelPackage) -> Replica:
+        """Load beside what serves; a package that is refused stands as FAILED with the reason, nothing else changes."""
+        policy = self._policy
+        replica = Replica(package, policy)
+        self._replicas[replica.name, replica.version] = replica
+        try:
+            engine, compute_s = await asyncio.to_thread(open_engine, replica.engine_name, package, policy.threads)
+        except TidemillError as error:
+            replica.state, replica.reason = State.FAILED, error.message
+            log.error("model not loaded: %s", error.message, extra={"model": replica.name, "version": replica.version})
+            return replica
+        replica.adopt(engine.signature)
+        lane_policy = LanePolicy(replica.batched, replica.rows_max, policy.waiting_max, policy.inline_s_max)
+        replica.lane = Lane(engine, lane_policy, replica.stats, time.monotonic, compute_s)
+        replica.state = State.AVAILABLE
+        newest = self._newest.get(replica.name)
+        if newest is None or newest.version <= replica.version:
+            self._newest[replica.name] = replica
+        log.info(
+            "model loaded",
+            extra={"model": replica.name, "version": replica.version, "platform": replica.platform},
+        )
+        return replica
+
+    def refuse(self, name: str, version: int, reason: str) -> Replica:
+        """Let a version that was refused on disk stand as FAILED, so that those who ask for it learn why."""
+        replica = Replica(ModelPackage(name, version, Path(), "unknown", 0), self._policy)
+        replica.state, replica.reason = State.FAILED, reason
+        self._replicas[name, version] = replica
+        log.error("model refused: %s", reason, extra={"model": name, "version": version})
+        return replica
+
+    def find(self, name: str, version: int | None = None) -> Replica:
+        if version is None:
+            replica = self._newest.get(name)
+            if replica is not None:
+                return replica
+        else:
+            replica = self._replicas.get((name, version))
+            if replica is not None and replica.state is State.AVAILABLE:
+                return replica
+        raise self._not_found(name, version)
+
+    def versions(self, name: str) -> list[Replica]:
+        """Every version of `name`, oldest first. Raises `UnknownModel`."""
+        found = [replica for (model, _), replica in sorted(self._replicas.items()) if model == name]
+        if not found:
+            raise self._not_found(name, None)
+        return found
+
+    def _not_found(self, name: str, version: int | None) -> TidemillError:
+        mine = [replica for replica in self.replicas() if replica.name == name]
+        if not mine:
+            served = ", ".join(sorted({replica.name for replica in self.replicas()})) or "none"
+            return UnknownModel(f"there is no model {name!r}; served are {served}")
+        wanted = [replica for replica in mine if version in (None, replica.version)]
+        if not wanted:
+            versions = ", ".join(str(replica.version) for replica in mine)
+            return UnknownVersion(f"model {name!r} has no version {version}; served are {versions}")
+        replica = wanted[-1]
+        state = f"model {name!r} version {replica.version} is {replica.state}"
+        return ModelNotReady(f"{state}: {replica.reason}" if replica.reason else state)
+
+    def price_nanos(self, name: str, version: int) -> int:
+        return self._replicas[name, version].price_nanos
+
+    def run(self, request: InferenceRequest) -> Run:
+        return Run(self._replicas[request.model, request.version], request)
+
+    async def close(self) -> None:
+        """Finish what waits in every lane, then give the engines back."""
+        lanes = []
+        for replica in self.replicas():
+            if replica.lane is not None:
+                replica.state = State.UNLOADING
+                lanes.append(replica.lane.close())
+        await asyncio.gather(*lanes)
+
+
+class Run:
+    """One request in its lane: enters the queue with the block, leaves it, done or not, with the block."""
+
+    __slots__ = ("_future", "_replica", "_request")
+
+    def __init__(self, replica: Replica, request: InferenceRequest) -> None:
+        self._replica = replica
+        self._request = request
+        self._future: asyncio.Future[Tensors] | None = None
+
+    async def __aenter__(self) -> Run:
+        lane = self._replica.lane
+        if lane is None:
+            raise ModelNotReady(f"model {self._replica.name!r} is {self._replica.state}")
+        self._future = lane.submit(self._request)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.cancel()
+
+    def __aiter__(self) -> Run:
+        return self
+
+    async def __anext__(self) -> Piece:
+        future = self._future
+        if future is None:
+            raise StopAsyncIteration
+        tensors = await future
+        self._future = None
+        count = rows(self._request.work.inputs) if self._replica.batched else 1
+        return Piece(tensors, Usage(calls=1, rows=count or 1))
+
+
+def open_engine(engine_name: str, package: ModelPackage, threads: int) -> tuple[Engine, float]:
+    """The engine and the seconds that its quickest warm-up run took; infinity where zeros are no input for it."""
+    factory: Callable[[ModelPackage, int], Engine] = registry.load(f"engine.{engine_name}")
+    engine = factory(package, threads or os.cpu_count() or 1)
+    inputs = zeros_for(engine)
+    quickest = float("inf")
+    try:
+        for _ in range(WARM_UP_RUNS):
+            started = time.perf_counter()
+            engine.predict(inputs, ())
+            quickest = min(quickest, time.perf_counter() - started)
+    except TidemillError as error:
+        log.debug("%s cannot be warmed up with zeros: %s", package.name, error.message)
+    return engine, quickest

@@ -1,0 +1,80 @@
+"""The admin API `/admin/v1`: what runs, what was used, and keys; runs on the owner's loop. Wants an admin key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tidemill.core.errors import MalformedRequest, UnknownKey
+from tidemill.doors.framework import SMALL_BODY_BYTES_MAX, caller, reply
+from tidemill.doors.head import read_body
+from tidemill.serve.answer import Service
+
+
+class Administration(Protocol):
+    """What the admin API can do; `assemble.py` builds it. Its methods may block for a query."""
+
+    def overview(self) -> dict[str, Any]: ...
+
+    def usage(self, tenant: str | None, since_ms: int) -> Sequence[msgspec.Struct]: ...
+
+    def keys(self) -> Sequence[dict[str, Any]]: ...
+
+    def create_key(self, tenant: str, label: str, admin: bool) -> dict[str, Any]: ...
+
+    def revoke_key(self, key_id: str) -> bool: ...
+
+
+class KeyWish(msgspec.Struct, forbid_unknown_fields=True):
+    tenant: str
+    label: str = ""
+    admin: bool = False
+
+
+def routes(service: Service, administration: Administration) -> list[Route]:
+    def guarded(endpoint: Callable[[Request], Any]) -> Callable[[Request], Any]:
+        async def checked(request: Request) -> Response:
+            caller(service, request, admin=True)
+            answered: Response = await endpoint(request)
+            return answered
+
+        return checked
+
+    async def overview(request: Request) -> Response:
+        return reply(administration.overview())
+
+    async def usage(request: Request) -> Response:
+        since = request.query_params.get("since_ms", "0")
+        if not since.isdigit() or len(since) > 15:
+            raise MalformedRequest(f"since_ms is {since[:40]!r}, expected milliseconds since 1970")
+        rows = administration.usage(request.query_params.get("tenant"), int(since))
+        return reply({"rows": [msgspec.to_builtins(row) for row in rows]})
+
+    async def keys(request: Request) -> Response:
+        return reply({"keys": list(administration.keys())})
+
+    async def create_key(request: Request) -> Response:
+        try:
+            wish = msgspec.json.decode(await read_body(request.receive, SMALL_BODY_BYTES_MAX), type=KeyWish)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise MalformedRequest(f"the body is expected to be {{tenant, label?, admin?}}: {error}") from error
+        return reply(administration.create_key(wish.tenant, wish.label, wish.admin), 201)
+
+    async def revoke_key(request: Request) -> Response:
+        key_id = request.path_params["key_id"]
+        if not administration.revoke_key(key_id):
+            raise UnknownKey(f"there is no key {key_id!r}; `tidemill keys ls` lists them")
+        return reply({"id": key_id, "revoked": True})
+
+    return [
+        Route("/admin/v1/overview", guarded(overview), methods=["GET"]),
+        Route("/admin/v1/usage", guarded(usage), methods=["GET"]),
+        Route("/admin/v1/keys", guarded(keys), methods=["GET"]),
+        Route("/admin/v1/keys", guarded(create_key), methods=["POST"]),
+        Route("/admin/v1/keys/{key_id}", guarded(revoke_key), methods=["DELETE"]),
+    ]

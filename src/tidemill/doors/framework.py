@@ -1,0 +1,65 @@
+"""What every route behind the hot ones shares: JSON replies, errors in one shape, identity; runs on the owner's loop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tidemill.core.errors import Forbidden, MethodNotAllowed, TidemillError, UnknownRoute
+from tidemill.core.request import Caller
+from tidemill.doors import problems
+from tidemill.doors.head import Head
+from tidemill.doors.json_values import render
+from tidemill.doors.way import fresh_request_id
+from tidemill.serve.answer import Service
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Request], Awaitable[Response]]
+SMALL_BODY_BYTES_MAX = 64 * 1024
+
+
+def reply(value: Any, status: int = 200) -> Response:
+    return Response(render(value), status, media_type="application/json")
+
+
+def problem(error: TidemillError) -> Response:
+    status, headers, body = problems.reply(error)
+    response = Response(body, status)
+    for name, value in headers:
+        response.headers[name.decode()] = value.decode()
+    return response
+
+
+async def on_tidemill_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TidemillError)  # noqa: S101 - registered for that class alone
+    return problem(error)
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """The framework's own refusals, in our words."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for that class alone
+    if error.status_code == 405:
+        return problem(MethodNotAllowed(f"{request.method} is not taken at {request.url.path}"))
+    return problem(UnknownRoute(f"there is nothing at {request.url.path}"))
+
+
+async def on_any_error(request: Request, error: Exception) -> Response:
+    request_id = fresh_request_id()
+    log.error("a request failed in a way that was not foreseen", exc_info=error, extra={"request_id": request_id})
+    return problem(TidemillError(f"this server failed; its log tells more under {request_id}"))
+
+
+def caller(service: Service, request: Request, admin: bool = False) -> Caller:
+    """Who asks. Raises what `Identity.recognise` raises, and `Forbidden` for a key without `--admin`."""
+    head = Head("")
+    head.read(request.scope["headers"], SMALL_BODY_BYTES_MAX)
+    found = service.identity.recognise(head.credential)
+    if admin and not found.admin:
+        raise Forbidden(f"key {found.key} may not use the admin API; `tidemill keys create --admin` makes one that may")
+    return found

@@ -1,0 +1,190 @@
+"""What every gRPC method shares: head, identity, body, and errors as status; runs on the owner's loop.
+
+Methods take and give bytes. Identity is judged on the metadata before the body is read, let alone parsed: on the wire a
+unary call is a stream of one message, so a handler that takes a stream decides when to read it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from tidemill.core.contracts import Served
+from tidemill.core.errors import EngineFailed, MalformedRequest, Overloaded, RequestTooSlow, ServiceError, TidemillError
+from tidemill.core.request import ANONYMOUS, Caller, Predict
+from tidemill.core.settings import Settings
+from tidemill.core.tensor import Tensors
+from tidemill.doors import problems, way
+from tidemill.observe.log import REQUEST_ID
+from tidemill.serve.answer import Service
+
+LOG = logging.getLogger(__name__)
+
+DETAILS_BYTES_MAX = 2000
+"""Escaped, one byte takes up to three; clients refuse more than 8 KiB of trailing metadata."""
+RETRY_AFTER_S = 1.0
+
+
+class Call:
+    """One call under way: who asks, under which ids, until when, what, and of which model once that is known."""
+
+    __slots__ = ("body", "caller", "credential", "given_id", "request_id", "served", "until")
+
+    def __init__(self) -> None:
+        self.request_id = ""
+        self.given_id = ""
+        self.credential = ""
+        self.until = 0.0
+        self.caller: Caller = ANONYMOUS
+        self.body = b""
+        self.served: Served | None = None
+
+    def hasten(self, timeout_s: float | None) -> None:
+        """Bring the deadline forward to `timeout_s` from now; never back."""
+        if timeout_s is not None:
+            self.until = min(self.until, time.monotonic() + timeout_s)
+
+
+Method: TypeAlias = Callable[[Call], Awaitable[bytes]]
+"""The call with its body in, the encoded reply out. Raises what is wrong from the tree of errors."""
+
+
+class Calls:
+    """Runs methods for all dialects of one server, and counts what is under way."""
+
+    def __init__(self, service: Service, settings: Settings, is_ready: Callable[[], bool]) -> None:
+        self.service = service
+        self.is_ready = is_ready
+        self.body_bytes_max = settings.body_bytes_max
+        self.in_flight = 0
+        self._in_flight_max = settings.connections_max
+        self._timeout_s = settings.request_timeout_ms / 1000
+        self._expiring: set[asyncio.Task[None]] = set()
+
+    def handler(self, method: Method, *, keyless: bool = False) -> grpc.RpcMethodHandler:
+        """`method` as gRPC wants it. A `keyless` one answers whoever asks."""
+
+        async def handle(_: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+            call = Call()
+            self.in_flight += 1
+            try:
+                self._read_head(call, context)
+                if not keyless:
+                    call.caller = self.service.identity.recognise(call.credential)
+                call.body = await self._body(call, context)
+                reply = await method(call)
+            except TidemillError as error:
+                self.service.failed(call.served, error.code)
+                return await _refuse(context, call, error)
+            except grpc.aio.AbortError:
+                raise
+            except Exception:
+                LOG.exception("a gRPC call failed in a way that was not foreseen")
+                self.service.failed(call.served, ServiceError.code)
+                lost = ServiceError(f"this server failed; its log tells more under {call.request_id}")
+                return await _refuse(context, call, lost)
+            finally:
+                self.in_flight -= 1
+            context.set_trailing_metadata((("x-request-id", call.request_id),))
+            return reply
+
+        return grpc.stream_unary_rpc_method_handler(handle)
+
+    def find(self, call: Call, name: str, version: int | None) -> Served:
+        """The model that `call` is about. Raises what `Fleet.find` raises."""
+        served = call.served = self.service.fleet.find(name, version)
+        return served
+
+    async def predict(self, call: Call, served: Served, work: Predict) -> Tensors:
+        """The outputs of `work`, which is held against the signature first."""
+        served.signature.check(work.inputs)
+        served.signature.check_outputs(work.outputs)
+        request = way.inference_request(
+            call.caller, served, work, call.given_id, call.request_id, call.body, call.until
+        )
+        last = None
+        async with self.service.open(call.caller, request) as pieces:
+            async for piece in pieces:
+                last = piece
+        if last is None:
+            raise EngineFailed(f"model {served.name!r} ended without an answer; try again")
+        return last.tensors
+
+    def _read_head(self, call: Call, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+        call.request_id = request_id = way.fresh_request_id()
+        given = idempotency = ""
+        for key, value in context.invocation_metadata():
+            if key == "authorization":
+                scheme, _, credential = value.partition(" ")
+                call.credential = credential.strip() if scheme.lower() == "bearer" else ""
+            elif key == "x-request-id":
+                given = request_id = way.checked_request_id(value)
+            elif key == "idempotency-key":
+                idempotency = way.checked_request_id(value)
+        call.request_id = request_id
+        call.given_id = idempotency or given
+        REQUEST_ID.set(call.request_id)
+        if self.in_flight > self._in_flight_max:
+            raise Overloaded(
+                f"{self._in_flight_max} gRPC calls are under way, the most allowed (--connections-max); try later",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        call.until = way.deadline(context.time_remaining(), self._timeout_s)
+
+    async def _body(self, call: Call, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        """The one message. The timer ends the call rather than this task: gRPC would still write into memory that a
+        cancelled read has given back."""
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(call.until - time.monotonic(), self._expire, call, context)
+        try:
+            body = await context.read()
+        finally:
+            timer.cancel()
+        if body is grpc.aio.EOF:
+            raise MalformedRequest("the call ended without a whole message; send one, within the size allowed")
+        return bytes(body)
+
+    def _expire(self, call: Call, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+        late = RequestTooSlow("the message did not arrive before the call's deadline; send it faster, or smaller")
+        task = asyncio.get_running_loop().create_task(_end(context, call, late))
+        self._expiring.add(task)
+        task.add_done_callback(self._expiring.discard)
+
+
+def parsed(message_class: Any, body: bytes) -> Any:
+    """Raises `MalformedRequest`."""
+    try:
+        return message_class.FromString(body)
+    except DecodeError as error:
+        name = message_class.DESCRIPTOR.full_name
+        raise MalformedRequest(f"the message is no {name}: {error}") from error
+
+
+def service_handler(name: str, methods: Iterable[tuple[str, grpc.RpcMethodHandler]]) -> grpc.GenericRpcHandler:
+    """The methods of one gRPC service."""
+    return grpc.method_handlers_generic_handler(name, dict(methods))
+
+
+async def _refuse(context: grpc.aio.ServicerContext[bytes, bytes], call: Call, error: TidemillError) -> bytes:
+    """Never returns: gRPC's `abort` raises."""
+    trailing = [("tidemill-code", error.code), ("x-request-id", call.request_id)]
+    if error.retry_after_s is not None:
+        pushback_s = error.retry_after_s * random.uniform(1.0, 2.0)  # noqa: S311 - spreads clients, no secret
+        trailing.append(("grpc-retry-pushback-ms", str(int(pushback_s * 1000))))
+    details = error.message.encode("utf-8", "replace")[:DETAILS_BYTES_MAX].decode("utf-8", "ignore")
+    await context.abort(problems.grpc_status(error), details, tuple(trailing))
+    return b""
+
+
+async def _end(context: grpc.aio.ServicerContext[bytes, bytes], call: Call, error: TidemillError) -> None:
+    try:
+        await _refuse(context, call, error)
+    except grpc.aio.AbortError:
+        return  # the call's own task gets it too, and ends

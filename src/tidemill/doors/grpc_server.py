@@ -1,0 +1,56 @@
+"""The gRPC server with both dialects behind one port; runs on the owner's loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import grpc
+
+from tidemill.core.errors import InvalidSetting
+from tidemill.core.settings import Settings
+from tidemill.doors.grpc_call import Calls
+from tidemill.doors.kserve import grpc as kserve
+from tidemill.doors.tfserving import grpc as tfserving
+from tidemill.serve.answer import Service
+
+PING_INTERVAL_MS_MIN = 10_000
+PING_STRIKES_MAX = 5
+
+
+def options(settings: Settings) -> list[tuple[str, int]]:
+    """The bounds in gRPC's own words: https://grpc.github.io/grpc/core/group__grpc__arg__keys.html"""
+    return [
+        # A port that is taken is an error, not a second server beside the first.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", settings.body_bytes_max),
+        ("grpc.max_send_message_length", -1),
+        # Between a soft and a hard limit gRPC refuses by lot; one limit refuses always.
+        ("grpc.max_metadata_size", settings.header_bytes_max),
+        ("grpc.absolute_max_metadata_size", settings.header_bytes_max),
+        ("grpc.max_concurrent_streams", settings.connections_max),
+        ("grpc.max_connection_idle_ms", settings.keep_alive_ms),
+        ("grpc.keepalive_time_ms", settings.keep_alive_ms),
+        ("grpc.keepalive_timeout_ms", settings.body_idle_ms),
+        ("grpc.http2.min_ping_interval_without_data_ms", PING_INTERVAL_MS_MIN),
+        ("grpc.http2.max_ping_strikes", PING_STRIKES_MAX),
+        ("grpc.server_handshake_timeout_ms", settings.header_timeout_ms),
+    ]
+
+
+async def start(
+    service: Service, host: str, port: int, settings: Settings, is_ready: Callable[[], bool] = lambda: True
+) -> tuple[grpc.aio.Server, int]:
+    """A server that answers, and its port (a free one for 0). The caller stops it.
+
+    `is_ready` tells `ServerReady`. Raises `InvalidSetting` for a port that cannot be had.
+    """
+    server = grpc.aio.server(options=options(settings))
+    calls = Calls(service, settings, is_ready)
+    server.add_generic_rpc_handlers((kserve.handler(calls), *tfserving.handlers(calls)))
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        bound = server.add_insecure_port(place)
+    except RuntimeError as error:
+        raise InvalidSetting(f"grpc_port: {place} cannot be had ({error}); free it or choose another") from error
+    await server.start()
+    return server, bound

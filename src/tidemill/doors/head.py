@@ -1,0 +1,84 @@
+"""What the headers of an HTTP request say, read in one pass before anything of the body; runs on the owner's loop."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias
+
+from tidemill.core.errors import MalformedRequest, RequestTooLarge, UnsupportedEncoding
+from tidemill.doors.way import checked_request_id
+from tidemill.observe.log import REQUEST_ID
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Head:
+    """`given_id` is the caller's `Idempotency-Key`, or else its `X-Request-Id`; "" when there is neither."""
+
+    __slots__ = ("content_length", "credential", "given_id", "json_length", "request_id", "timeout_s")
+
+    def __init__(self, request_id: str) -> None:
+        """`request_id` stands until the caller's own is read."""
+        self.credential = ""
+        self.content_length = -1
+        self.request_id = request_id
+        self.given_id = ""
+        self.json_length = -1
+        self.timeout_s: float | None = None
+
+    def read(self, headers: list[tuple[bytes, bytes]], body_bytes_max: int) -> None:
+        """Raises `MalformedRequest`, `UnsupportedEncoding`, `RequestTooLarge`."""
+        idempotency = ""
+        for name, value in headers:
+            if name == b"content-length":
+                self.content_length = _number(name, value)
+            elif name == b"authorization":
+                scheme, _, credential = value.decode("latin-1").partition(" ")
+                self.credential = credential.strip() if scheme.lower() == "bearer" else ""
+            elif name == b"x-request-id":
+                self.given_id = self.request_id = checked_request_id(value.decode("latin-1"))
+                REQUEST_ID.set(self.request_id)
+            elif name == b"idempotency-key":
+                idempotency = checked_request_id(value.decode("latin-1"))
+            elif name == b"inference-header-content-length":
+                self.json_length = _number(name, value)
+            elif name == b"x-request-timeout-ms":
+                self.timeout_s = _number(name, value) / 1000
+            elif name == b"content-encoding" and value.lower() != b"identity":
+                raise UnsupportedEncoding(f"content-encoding {value.decode('latin-1')!r} is not read; send it plain")
+        if self.content_length > body_bytes_max:
+            raise too_large(self.content_length, body_bytes_max)
+        self.given_id = idempotency or self.given_id
+
+
+def too_large(size: int, body_bytes_max: int) -> RequestTooLarge:
+    return RequestTooLarge(f"the body has {size} bytes or more, the most allowed is {body_bytes_max} (--body-bytes-max)")
+
+
+async def read_body(receive: Receive, body_bytes_max: int) -> bytes:
+    """The whole body. Raises `RequestTooLarge` as soon as it is."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        if len(body) > body_bytes_max:
+            raise too_large(len(body), body_bytes_max)
+        return body
+    parts = [body]
+    size = len(body)
+    while message.get("more_body", False):
+        message = await receive()
+        part: bytes = message.get("body", b"")
+        parts.append(part)
+        size += len(part)
+        if size > body_bytes_max:
+            raise too_large(size, body_bytes_max)
+    return b"".join(parts)
+
+
+def _number(name: bytes, value: bytes) -> int:
+    if not value.isdigit() or len(value) > 15:
+        raise MalformedRequest(f"header {name.decode()} is {value[:40].decode('latin-1')!r}, expected a whole number")
+    return int(value)

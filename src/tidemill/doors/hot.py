@@ -1,0 +1,128 @@
+"""The hot routes: predict and infer over REST, on raw ASGI; everything else goes on to the framework behind.
+
+Runs on the owner's loop. The order is the request's way: head, model, identity and limits, and only then the body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from functools import lru_cache
+from typing import Any, Protocol, TypeAlias
+
+import msgspec
+
+from tidemill.core.contracts import Served
+from tidemill.core.errors import MethodNotAllowed, TidemillError
+from tidemill.core.tensor import Signature, Tensors
+from tidemill.doors import kserve, problems, tfserving, way
+from tidemill.doors.head import ASGIApp, Head, Receive, Scope, Send, read_body
+from tidemill.observe.log import REQUEST_ID
+from tidemill.serve.answer import Service
+
+log = logging.getLogger(__name__)
+access = logging.getLogger("tidemill.access")
+
+Reply: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
+"""Status, headers without content-length, body."""
+
+_HOT = re.compile(
+    r"/(?:v2/models/(?P<kserve>[^/:]+)(?:/versions/(?P<kserve_version>[^/:]+))?/infer"
+    r"|v1/models/(?P<tf>[^/:]+)(?:/versions/(?P<tf_version>[^/:]+))?:predict)"
+)
+ROUTES_REMEMBERED = 4096
+
+
+class Dialect(Protocol):
+    """How one REST dialect reads an inference request and words its answer; its functions are pure."""
+
+    def question(self, signature: Signature, body: bytes, head: Head) -> Any:
+        """An object with `work: Predict` and `timeout_s: float | None`. Raises the errors of the branch `CallerError`."""
+
+    def answer(self, served: Served, asked: Any, tensors: Tensors) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        """Headers (content-type among them, content-length not) and body. `asked` is what `question` gave."""
+
+
+class Route(msgspec.Struct, frozen=True):
+    """Where a path leads; `version` None is the newest."""
+
+    dialect: Dialect
+    model: str
+    version: str | None
+
+
+@lru_cache(ROUTES_REMEMBERED)
+def route_of(path: str) -> Route | None:
+    """The hot route of `path`, None when it is none."""
+    found = _HOT.fullmatch(path)
+    if found is None:
+        return None
+    if found["kserve"] is not None:
+        return Route(kserve.DIALECT, found["kserve"], found["kserve_version"])
+    return Route(tfserving.DIALECT, found["tf"], found["tf_version"])
+
+
+class Doors:
+    """The ASGI application: hot routes here, the rest to `others`."""
+
+    def __init__(
+        self, service: Service, others: ASGIApp, body_bytes_max: int, request_timeout_s: float, access_log: bool
+    ) -> None:
+        self._service = service
+        self._others = others
+        self._body_bytes_max = body_bytes_max
+        self._request_timeout_s = request_timeout_s
+        self._access_log = access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route = route_of(scope["path"]) if scope["type"] == "http" else None
+        if route is None:
+            return await self._others(scope, receive, send)
+        started = time.monotonic()
+        request_id = way.fresh_request_id()
+        REQUEST_ID.set(request_id)
+        head = Head(request_id)
+        status = 499  # what a log says of a caller that went away
+        try:
+            status, headers, reply = await self._reply(route, head, scope, receive)
+            headers.append((b"content-length", b"%d" % len(reply)))
+            headers.append((b"x-request-id", head.request_id.encode()))
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": reply})
+        except asyncio.CancelledError:
+            if not scope["state"].get("gone"):
+                raise
+            self._service.failed(None, "request.cancelled")
+        finally:
+            if self._access_log:
+                spent_ms = round((time.monotonic() - started) * 1000, 3)
+                told = {"method": scope["method"], "path": scope["path"], "status": status, "ms": spent_ms}
+                access.info("request", extra=told)
+
+    async def _reply(self, route: Route, head: Head, scope: Scope, receive: Receive) -> Reply:
+        service = self._service
+        served: Served | None = None
+        try:
+            head.read(scope["headers"], self._body_bytes_max)
+            served = service.fleet.find(route.model, way.version_of(route.model, route.version))
+            if scope["method"] != "POST":
+                raise MethodNotAllowed(f"{scope['method']} is not taken here, POST is")
+            caller = service.admit(head.credential, served)
+            body = await read_body(receive, self._body_bytes_max)
+            asked = route.dialect.question(served.signature, body, head)
+            until = way.deadline(asked.timeout_s or head.timeout_s, self._request_timeout_s)
+            request = way.inference_request(caller, served, asked.work, head.given_id, head.request_id, body, until)
+            async with service.open(caller, request) as pieces:
+                async for piece in pieces:
+                    headers, reply = route.dialect.answer(served, asked, piece.tensors)
+            return 200, headers, reply
+        except TidemillError as error:
+            service.failed(served, error.code)
+            return problems.reply(error)
+        except Exception:
+            log.exception("a request failed in a way that was not foreseen")
+            error = TidemillError(f"this server failed; its log tells more under {head.request_id}")
+            service.failed(served, error.code)
+            return problems.reply(error)

@@ -1,0 +1,80 @@
+"""KServe V2's `inference.GRPCInferenceService`, as Triton clients call it; runs on the owner's loop."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import grpc
+
+import tidemill
+from tidemill.core import schemas
+from tidemill.core.errors import ModelNotReady
+from tidemill.doors.grpc_call import Call, Calls, parsed, service_handler
+from tidemill.doors.kserve import translate_grpc as translate
+
+SERVICE = "inference.GRPCInferenceService"
+EXTENSIONS = ("binary_tensor_data",)
+
+ModelInferRequest = schemas.message("inference.ModelInferRequest")
+ModelMetadataRequest = schemas.message("inference.ModelMetadataRequest")
+ModelReadyRequest = schemas.message("inference.ModelReadyRequest")
+ModelReadyResponse = schemas.message("inference.ModelReadyResponse")
+ServerLiveResponse = schemas.message("inference.ServerLiveResponse")
+ServerMetadataResponse = schemas.message("inference.ServerMetadataResponse")
+ServerReadyResponse = schemas.message("inference.ServerReadyResponse")
+
+
+def handler(calls: Calls) -> grpc.GenericRpcHandler:
+    """The service's methods; whoever asks may know whether the server is up."""
+    return service_handler(
+        SERVICE,
+        [
+            ("ServerLive", calls.handler(_server_live, keyless=True)),
+            ("ServerReady", calls.handler(partial(_server_ready, calls), keyless=True)),
+            ("ServerMetadata", calls.handler(_server_metadata, keyless=True)),
+            ("ModelReady", calls.handler(partial(_model_ready, calls))),
+            ("ModelMetadata", calls.handler(partial(_model_metadata, calls))),
+            ("ModelInfer", calls.handler(partial(_model_infer, calls))),
+        ],
+    )
+
+
+async def _model_infer(calls: Calls, call: Call) -> bytes:
+    message = parsed(ModelInferRequest, call.body)
+    served = calls.find(call, message.model_name, translate.version(message.model_name, message.model_version))
+    calls.service.gate.limit(call.caller, served)
+    call.hasten(translate.timeout_s(message))
+    tensors = await calls.predict(call, served, translate.predict(message))
+    return translate.response(served.name, served.version, message.id, tensors)
+
+
+async def _model_metadata(calls: Calls, call: Call) -> bytes:
+    message = parsed(ModelMetadataRequest, call.body)
+    served = calls.find(call, message.name, translate.version(message.name, message.version))
+    return _encoded(translate.metadata(served))
+
+
+async def _model_ready(calls: Calls, call: Call) -> bytes:
+    message = parsed(ModelReadyRequest, call.body)
+    try:
+        calls.find(call, message.name, translate.version(message.name, message.version))
+    except ModelNotReady:
+        return _encoded(ModelReadyResponse(ready=False))
+    return _encoded(ModelReadyResponse(ready=True))
+
+
+async def _server_live(call: Call) -> bytes:
+    return _encoded(ServerLiveResponse(live=True))
+
+
+async def _server_ready(calls: Calls, call: Call) -> bytes:
+    return _encoded(ServerReadyResponse(ready=calls.is_ready()))
+
+
+async def _server_metadata(call: Call) -> bytes:
+    return _encoded(ServerMetadataResponse(name="tidemill", version=tidemill.__version__, extensions=EXTENSIONS))
+
+
+def _encoded(message: Any) -> bytes:
+    return bytes(message.SerializeToString())

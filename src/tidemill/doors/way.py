@@ -1,0 +1,66 @@
+"""What the doors share of a request's way in: identifiers, deadlines and the request itself; pure but for the clock."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from hashlib import blake2b
+
+from tidemill.core.contracts import Served
+from tidemill.core.errors import MalformedRequest, UnknownVersion
+from tidemill.core.request import Caller, InferenceRequest, Predict
+
+REQUEST_ID_CHARACTERS_MAX = 128
+_BOOT = os.urandom(5).hex()
+_COUNT = itertools.count()
+
+
+def fresh_request_id() -> str:
+    """Unique among all processes, and ordered in time within one, so that the ledger's index grows at its end."""
+    return f"{int(time.time() * 1000):012x}{_BOOT}{next(_COUNT):08x}"
+
+
+def checked_request_id(given: str) -> str:
+    """The caller's own id. Raises `MalformedRequest` for one that could not stand in a header or a log."""
+    if len(given) > REQUEST_ID_CHARACTERS_MAX or not given.isascii() or not given.isprintable():
+        raise MalformedRequest(
+            f"x-request-id has {len(given)} characters; expected at most {REQUEST_ID_CHARACTERS_MAX}, printable ASCII"
+        )
+    return given
+
+
+def charge_id(caller: Caller, given: str, model: str, version: int, body: bytes) -> str:
+    """The name of the charge for a caller's own request id.
+
+    The same caller sending the same bytes under the same id again is charged once. Other bytes under the same id are
+    another request: a client that sends one constant id is still charged for each of its questions.
+    """
+    digest = blake2b(body, digest_size=16)
+    digest.update(f"{caller.tenant}\0{caller.key}\0{given}\0{model}\0{version}".encode())
+    return digest.hexdigest()
+
+
+def deadline(timeout_s: float | None, timeout_s_max: float) -> float:
+    """On the clock of `time.monotonic`. A caller may ask for less than the service allows, not for more."""
+    if timeout_s is None:
+        return time.monotonic() + timeout_s_max
+    return time.monotonic() + min(max(timeout_s, 0.0), timeout_s_max)
+
+
+def version_of(model: str, version: str | None) -> int | None:
+    """A version as it stands in an address or a message; None and "" are the newest. Raises `UnknownVersion`."""
+    if not version:
+        return None
+    if not version.isascii() or not version.isdigit() or len(version) > 18:
+        raise UnknownVersion(f"model {model!r} has no version {version[:40]!r}; versions are whole numbers")
+    return int(version)
+
+
+def inference_request(
+    caller: Caller, served: Served, work: Predict, given_id: str, request_id: str, body: bytes, until: float
+) -> InferenceRequest:
+    """`given_id` is the caller's own request or idempotency id, "" when there is none."""
+    name, version = served.name, served.version
+    named = charge_id(caller, given_id, name, version, body) if given_id else request_id
+    return InferenceRequest(name, version, work, request_id, named, until)

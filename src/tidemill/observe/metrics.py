@@ -1,0 +1,137 @@
+"""The one table of metric names, and `/metrics` in Prometheus' text form; runs in the owner process.
+
+Counting happens in plain numbers (`stats.py`); they are turned into samples only when somebody scrapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
+
+import psutil
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+
+from tidemill.observe.histogram import Histogram
+from tidemill.observe.stats import ModelStats
+
+NAMES = {
+    "tidemill_requests": "Requests answered, by model and version.",
+    "tidemill_failures": "Requests refused or failed, by model (empty when unknown) and code.",
+    "tidemill_rows": "Rows answered.",
+    "tidemill_request_seconds": "From arrival in the lane to the answer.",
+    "tidemill_queue_seconds": "From arrival in the lane to the start of the batch.",
+    "tidemill_compute_seconds": "One batch in the engine.",
+    "tidemill_batch_rows": "Rows of one batch.",
+    "tidemill_waiting": "Requests that wait for the engine.",
+    "tidemill_in_flight": "Requests between admission and reply.",
+    "tidemill_model_ready": "1 when the version serves, else 0.",
+    "tidemill_charges": "Charges made durable.",
+    "tidemill_charge_groups": "Commits that made them durable.",
+    "tidemill_connections": "Open HTTP connections.",
+    "tidemill_process_cpu_seconds": "CPU time of the owner process.",
+    "tidemill_process_resident_bytes": "Resident memory of the owner process.",
+}
+
+
+class ModelSample:
+    """One model's line-up at the moment of a scrape."""
+
+    __slots__ = ("name", "ready", "stats", "version", "waiting")
+
+    def __init__(self, name: str, version: int, ready: bool, waiting: int, stats: ModelStats) -> None:
+        self.name = name
+        self.version = version
+        self.ready = ready
+        self.waiting = waiting
+        self.stats = stats
+
+
+class ServiceSample:
+    """The service's line-up at the moment of a scrape."""
+
+    __slots__ = ("charge_groups", "charges", "connections", "failures", "in_flight", "models")
+
+    def __init__(
+        self,
+        models: list[ModelSample],
+        failures: dict[str, int],
+        in_flight: int,
+        connections: int,
+        charges: int,
+        charge_groups: int,
+    ) -> None:
+        self.models = models
+        self.failures = failures
+        self.in_flight = in_flight
+        self.connections = connections
+        self.charges = charges
+        self.charge_groups = charge_groups
+
+
+class Exposition:
+    """Renders `/metrics` from a function that takes the sample."""
+
+    def __init__(self, sample: Callable[[], ServiceSample]) -> None:
+        self._sample = sample
+        self._process = psutil.Process()
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)  # type: ignore[arg-type]
+
+    def render(self) -> bytes:
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus_client."""
+        sample = self._sample()
+        labels = ("model", "version")
+        requests, rows = _counter("tidemill_requests", labels), _counter("tidemill_rows", labels)
+        waiting, ready = _gauge("tidemill_waiting", labels), _gauge("tidemill_model_ready", labels)
+        failures = _counter("tidemill_failures", ("model", "code"))
+        latency, queue = _histogram("tidemill_request_seconds"), _histogram("tidemill_queue_seconds")
+        compute, batch = _histogram("tidemill_compute_seconds"), _histogram("tidemill_batch_rows")
+        for model in sample.models:
+            where = (model.name, str(model.version))
+            stats = model.stats
+            requests.add_metric(where, stats.requests)
+            rows.add_metric(where, stats.rows)
+            waiting.add_metric(where, model.waiting)
+            ready.add_metric(where, float(model.ready))
+            for code, count in stats.failures.items():
+                failures.add_metric((model.name, code), count)
+            for family, histogram in (
+                (latency, stats.latency),
+                (queue, stats.queue),
+                (compute, stats.compute),
+                (batch, stats.batch_rows),
+            ):
+                family.add_metric(where, _buckets(histogram), histogram.total)
+        for code, count in sample.failures.items():
+            failures.add_metric(("", code), count)
+        yield from (requests, failures, rows, latency, queue, compute, batch, waiting, ready)
+        yield _gauge("tidemill_in_flight", value=sample.in_flight)
+        yield _gauge("tidemill_connections", value=sample.connections)
+        yield _counter("tidemill_charges", value=sample.charges)
+        yield _counter("tidemill_charge_groups", value=sample.charge_groups)
+        with self._process.oneshot():
+            times = self._process.cpu_times()
+            yield _counter("tidemill_process_cpu_seconds", value=times.user + times.system)
+            yield _gauge("tidemill_process_resident_bytes", value=self._process.memory_info().rss)
+
+
+def _counter(name: str, labels: Iterable[str] | None = None, value: float | None = None) -> CounterMetricFamily:
+    return CounterMetricFamily(name, NAMES[name], labels=tuple(labels) if labels else None, value=value)
+
+
+def _gauge(name: str, labels: Iterable[str] | None = None, value: float | None = None) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, NAMES[name], labels=tuple(labels) if labels else None, value=value)
+
+
+def _histogram(name: str) -> HistogramMetricFamily:
+    return HistogramMetricFamily(name, NAMES[name], labels=("model", "version"))
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    bounds = [f"{bound:g}" for bound in histogram.bounds] + ["+Inf"]
+    return list(zip(bounds, accumulate(histogram.counts), strict=True))

@@ -1,0 +1,73 @@
+"""What a model file or folder is, told by its content, never by its name alone; used by the owner and the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from tidemill.core.errors import RefusedModel
+
+FORMATS = ("onnx", "openvino", "savedmodel", "gguf", "echo")
+HEAD_BYTES = 4096
+ENTRIES_MAX = 10_000
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A model and the file or folder that its engine opens."""
+
+    format: str
+    path: Path
+
+
+def recognise(path: Path) -> Found | None:
+    """The model at `path`: a file, or a folder that holds one. None when there is none."""
+    if path.is_file():
+        kind = _file_format(path)
+        return Found(kind, path.parent if kind == "savedmodel" else path) if kind else None
+    if not path.is_dir():
+        return None
+    if (path / "saved_model.pb").is_file():
+        return Found("savedmodel", path)
+    found = [
+        Found(kind, entry) for entry in sorted(path.iterdir())[:ENTRIES_MAX] if entry.is_file() and (kind := _file_format(entry))
+    ]
+    if len(found) > 1:
+        named = [each for each in found if each.path.stem == "model"]
+        if len(named) != 1:
+            names = ", ".join(each.path.name for each in found)
+            raise RefusedModel(f"{path} holds several models ({names}); name one of them, or call it model.*")
+        found = named
+    return found[0] if found else None
+
+
+def _file_format(path: Path) -> str | None:
+    if path.name == "saved_model.pb":
+        return "savedmodel"
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    if head.startswith(b"GGUF"):
+        return "gguf"
+    if _is_ir(path, head):
+        return "openvino"
+    if _is_onnx(path, head):
+        return "onnx"
+    return None
+
+
+def _is_ir(path: Path, head: bytes) -> bool:
+    text = head.lstrip(b"\xef\xbb\xbf \r\n\t")
+    return (text.startswith(b"<?xml") and b"<net " in text) or text.startswith(b"<net ")
+
+
+def _is_onnx(path: Path, head: bytes) -> bool:
+    """`ModelProto` starts with `ir_version` (field 1, a varint) in every exporter we know; then another field's tag.
+
+    A file called `.onnx` is taken for one whatever it holds, so that a corrupt one is refused with a reason rather than
+    passed over.
+    """
+    if path.suffix == ".onnx":
+        return True
+    if len(head) < 4 or head[0] != 0x08 or head[1] > 0x20:
+        return False
+    return head[2] in (0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42)

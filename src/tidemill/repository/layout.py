@@ -1,0 +1,144 @@
+"""Names and versions on disk: `DIR/NAME/VERSION/...` and bare paths; used by the owner and the command line."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from tidemill.core.errors import RefusedModel, UnknownModel
+from tidemill.core.package import ModelConfig, ModelPackage
+from tidemill.core.tensor import Signature
+from tidemill.repository import formats, onnx_files, saved_model
+
+CONFIG_NAME = "tidemill.toml"
+MANIFEST_NAME = "manifest.json"
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
+VERSION = re.compile(r"[0-9]{1,18}")
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A model that is there and will not be loaded."""
+
+    name: str
+    version: int
+    path: Path
+    reason: str
+
+
+def names(folder: Path) -> list[str]:
+    """The models of a repository: folders that hold a version, or a model themselves."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        entry.name for entry in folder.iterdir() if NAME.fullmatch(entry.name) and entry.is_dir() and _holds_model(entry)
+    )
+
+
+def versions(folder: Path) -> dict[int, Path]:
+    """The version folders of one model, oldest first; a folder that is a model itself is version 1."""
+    found = {
+        int(entry.name): entry for entry in folder.iterdir() if entry.is_dir() and VERSION.fullmatch(entry.name)
+    }
+    if not found and _is_model(folder):
+        found = {1: folder}
+    return dict(sorted(found.items()))
+
+
+def locate(repository: Path, model: str) -> tuple[str, dict[int, Path]]:
+    """What `model` means on a command line: a name in the repository, a model's folder, a version, or a bare file.
+
+    Returns its name and its versions. Raises `UnknownModel`.
+    """
+    if NAME.fullmatch(model) and (repository / model).is_dir():
+        return model, versions(repository / model)
+    path = Path(model).expanduser()
+    if path.is_file():
+        name = path.parent.name if path.name == "saved_model.pb" else path.stem
+        return checked_name(name, path), {1: path}
+    if path.is_dir():
+        path = path.resolve()
+        if VERSION.fullmatch(path.name) and NAME.fullmatch(path.parent.name) and _is_model(path):
+            return path.parent.name, {int(path.name): path}
+        found = versions(path)
+        if found:
+            return checked_name(path.name, path), found
+        raise UnknownModel(f"{path} holds no model: no ONNX, OpenVINO IR, SavedModel or GGUF, and no version folders")
+    known = ", ".join(names(repository)) or "none"
+    raise UnknownModel(f"there is no model {model!r}: no such path, and {repository} holds {known}")
+
+
+def package(name: str, version: int, path: Path) -> ModelPackage:
+    """The model at `path`, checked as far as that goes without an engine. Raises `RefusedModel` with the reason."""
+    config = _config(path)
+    if config.engine == "echo":
+        return ModelPackage(name, version, path, "echo", 0, config)
+    found = formats.recognise(path)
+    if found is None:
+        raise RefusedModel(f"{path} holds no model: no ONNX, OpenVINO IR, SavedModel or GGUF")
+    signature: Signature | None = None
+    if found.format == "onnx":
+        size = onnx_files.check(found.path)
+    elif found.format == "savedmodel":
+        signature = saved_model.signature(found.path)
+        size = _size(found.path)
+    elif found.format == "openvino":
+        weights = found.path.with_suffix(".bin")
+        if not weights.is_file():
+            raise RefusedModel(f"{found.path}: its weights {weights.name} are missing")
+        size = found.path.stat().st_size + weights.stat().st_size
+    else:
+        raise RefusedModel(f"{found.path} is a {found.format} model, and no engine here serves that format")
+    return ModelPackage(name, version, found.path, found.format, size, config, signature, _source(path))
+
+
+def checked_name(name: str, path: Path) -> str:
+    """Raises `RefusedModel` for what cannot stand in an address."""
+    if not NAME.fullmatch(name):
+        raise RefusedModel(f"{path}: {name!r} is no name for a model; letters, digits, '_', '-' and '.' are, 128 at most")
+    return name
+
+
+def _is_model(path: Path) -> bool:
+    try:
+        return formats.recognise(path) is not None or _config(path).engine == "echo"
+    except RefusedModel:
+        return True  # there is one, and it will be refused with its reason
+
+
+def _holds_model(path: Path) -> bool:
+    return any(entry.is_dir() and VERSION.fullmatch(entry.name) for entry in path.iterdir()) or _is_model(path)
+
+
+def _config(path: Path) -> ModelConfig:
+    """`tidemill.toml` in the version's folder, else in the model's; `NAME.toml` beside a bare file."""
+    if path.is_file():
+        places = [path.with_suffix(".toml")]
+    else:
+        places = [path / CONFIG_NAME]
+        if VERSION.fullmatch(path.name):
+            places.append(path.parent / CONFIG_NAME)
+    for place in places:
+        if place.is_file():
+            try:
+                return msgspec.convert(tomllib.loads(place.read_text()), ModelConfig)
+            except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+                raise RefusedModel(f"{place}: {error}") from error
+    return ModelConfig()
+
+
+def _source(path: Path) -> str:
+    folder = path if path.is_dir() else path.parent
+    for place in (folder / MANIFEST_NAME, folder.parent / MANIFEST_NAME):
+        if place.is_file():
+            try:
+                return str(msgspec.json.decode(place.read_bytes()).get("source", ""))
+            except (msgspec.DecodeError, AttributeError):
+                return ""
+    return ""
+
+
+def _size(folder: Path) -> int:
+    return sum(entry.stat().st_size for entry in folder.rglob("*") if entry.is_file())

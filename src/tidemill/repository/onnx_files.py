@@ -1,0 +1,73 @@
+"""Holds an ONNX file against what it claims before an engine opens it; used by the owner and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from tidemill.core.errors import RefusedModel
+
+
+def check(path: Path) -> int:
+    """Bytes of the model with its external data.
+
+    Raises `RefusedModel` for a file that is no ONNX model, and for external data that is missing, too short, or outside
+    the model's folder.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, OSError) as error:
+        raise RefusedModel(f"{path} is not an ONNX model, or is cut short: {error}") from error
+    if not model.graph.node or not model.graph.output:
+        raise RefusedModel(f"{path} is not an ONNX model: it has no graph (size {path.stat().st_size} bytes)")
+    files: set[Path] = {path}
+    for tensor in _tensors(model.graph):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            files.add(_external(path, tensor))
+    return sum(file.stat().st_size for file in files)
+
+
+def _external(path: Path, tensor: onnx.TensorProto) -> Path:
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    folder = path.parent.resolve()
+    file = (folder / location).resolve()
+    if not location or Path(location).is_absolute() or not file.is_relative_to(folder):
+        raise RefusedModel(
+            f"{path}: the data of {tensor.name!r} is said to be at {location!r}, outside the model's folder; refused"
+        )
+    if not file.is_file():
+        raise RefusedModel(f"{path}: the data of {tensor.name!r} is missing: there is no file {location!r} beside it")
+    try:
+        offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
+    except ValueError as error:
+        raise RefusedModel(f"{path}: the data of {tensor.name!r} has a bad offset or length: {error}") from error
+    size = file.stat().st_size
+    if offset < 0 or length < 0 or offset + length > size:
+        raise RefusedModel(
+            f"{path}: the data of {tensor.name!r} is {length} bytes at {offset} of {location!r}, which has only {size}"
+        )
+    return file
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield sparse.values
+        yield sparse.indices
+    for node in graph.node:
+        yield from _of_attributes(node.attribute)
+
+
+def _of_attributes(attributes: Iterable[onnx.AttributeProto]) -> Iterator[onnx.TensorProto]:
+    for attribute in attributes:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        if attribute.HasField("g"):
+            yield from _tensors(attribute.g)
+        for graph in attribute.graphs:
+            yield from _tensors(graph)

@@ -1,0 +1,1 @@
+"""Floor 4: one request's way through admission, run and meter."""

@@ -1,0 +1,1 @@
+"""Floor 2: all SQL. Nothing above writes a statement."""

@@ -1,0 +1,80 @@
+"""Opens the SQLite database and brings it up to date; used by the owner process and by the command line.
+
+WAL, so that readers never wait for the writer; synchronous=FULL, so that a committed row survives a power cut.
+Migrations are numbered functions, appended, never edited.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from tidemill.core.errors import InvalidSetting
+
+FILE_NAME = "tidemill.db"
+BUSY_TIMEOUT_S = 10.0
+
+
+def connect(folder: Path) -> sqlite3.Connection:
+    """A connection to the database in `folder`, made and migrated when needed; the caller closes it.
+
+    Autocommit: transactions are written out. One thread at a time may use it. Raises `InvalidSetting`.
+    """
+    path = folder / FILE_NAME
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        _migrate(connection)
+    except (OSError, sqlite3.Error) as error:
+        raise InvalidSetting(f"the database {path} cannot be used: {error}; choose another --data-dir") from error
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    done = connection.execute("PRAGMA user_version").fetchone()[0]
+    if done > len(MIGRATIONS):
+        raise sqlite3.DatabaseError(f"it was written by a newer Tidemill (schema {done}, known {len(MIGRATIONS)})")
+    while done < len(MIGRATIONS):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            done = connection.execute("PRAGMA user_version").fetchone()[0]  # another process may have been faster
+            if done < len(MIGRATIONS):
+                MIGRATIONS[done](connection)
+                done += 1
+                connection.execute(f"PRAGMA user_version = {done}")
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+
+
+def _m1_keys(connection: sqlite3.Connection) -> None:
+    """Bearer keys: the SHA-256 of the secret, never the secret. `epoch` moves with each change of a key."""
+    connection.execute(
+        "CREATE TABLE keys (id TEXT PRIMARY KEY, digest BLOB NOT NULL UNIQUE, tenant TEXT NOT NULL, label TEXT NOT NULL,"
+        " admin INTEGER NOT NULL, created_at INTEGER NOT NULL, revoked_at INTEGER)"
+    )
+    connection.execute("CREATE TABLE epoch (only INTEGER PRIMARY KEY CHECK (only = 1), value INTEGER NOT NULL)")
+    connection.execute("INSERT INTO epoch VALUES (1, 0)")
+    for event in ("INSERT", "UPDATE", "DELETE"):
+        connection.execute(
+            f"CREATE TRIGGER keys_{event.lower()} AFTER {event} ON keys BEGIN UPDATE epoch SET value = value + 1; END"
+        )
+
+
+def _m2_charges(connection: sqlite3.Connection) -> None:
+    """One row for each answered request. `id` names the request for ever; `at` is in milliseconds since 1970."""
+    connection.execute(
+        "CREATE TABLE charges (id TEXT PRIMARY KEY, tenant TEXT NOT NULL, key TEXT NOT NULL, model TEXT NOT NULL,"
+        " version INTEGER NOT NULL, request_id TEXT NOT NULL, calls INTEGER NOT NULL, rows INTEGER NOT NULL,"
+        " nanos INTEGER NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID"
+    )
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_m1_keys, _m2_charges)

@@ -1,0 +1,83 @@
+"""Charges in the database; written by the owner's ledger thread, read by the owner and the command line."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+
+class ChargeRow(msgspec.Struct, frozen=True, array_like=True):
+    """One answered request, as it is booked. `at_ms` is milliseconds since 1970."""
+
+    id: str
+    tenant: str
+    key: str
+    model: str
+    version: int
+    request_id: str
+    calls: int
+    rows: int
+    nanos: int
+    at_ms: int
+
+
+class UsageRow(msgspec.Struct, frozen=True):
+    """What one key used of one version of one model."""
+
+    tenant: str
+    key: str
+    model: str
+    version: int
+    calls: int
+    rows: int
+    nanos: int
+
+
+_ROW = "(" + ", ".join("?" * 10) + ")"
+_ROWS_PER_STATEMENT = 100
+
+
+def book(connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> None:
+    """Write `rows` (in `ChargeRow`'s order) in one transaction, durable on return; an id that stands already is kept.
+
+    Many rows travel in one statement, so that the interpreter lock is given up once, not once a row.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for start in range(0, len(rows), _ROWS_PER_STATEMENT):
+            some = rows[start : start + _ROWS_PER_STATEMENT]
+            statement = "INSERT OR IGNORE INTO charges VALUES " + ", ".join([_ROW] * len(some))
+            connection.execute(statement, [value for row in some for value in row])
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def usage(connection: sqlite3.Connection, tenant: str | None = None, since_ms: int = 0) -> list[UsageRow]:
+    """Sums by tenant, key and model of what was booked at or after `since_ms`."""
+    found = connection.execute(
+        "SELECT tenant, key, model, version, SUM(calls), SUM(rows), SUM(nanos) FROM charges"
+        " WHERE at >= ?1 AND (?2 IS NULL OR tenant = ?2)"
+        " GROUP BY tenant, key, model, version ORDER BY tenant, key, model, version",
+        (since_ms, tenant),
+    )
+    return [UsageRow(*row) for row in found]
+
+
+def charges(connection: sqlite3.Connection, request_id: str) -> list[ChargeRow]:
+    """What was booked under the caller's request id."""
+    found = connection.execute(
+        "SELECT id, tenant, key, model, version, request_id, calls, rows, nanos, at FROM charges WHERE request_id = ?",
+        (request_id,),
+    )
+    return [ChargeRow(*row) for row in found]
+
+
+def total(connection: sqlite3.Connection) -> tuple[int, int]:
+    """(calls, nano-units) of everything ever booked."""
+    row = connection.execute("SELECT COALESCE(SUM(calls), 0), COALESCE(SUM(nanos), 0) FROM charges").fetchone()
+    return int(row[0]), int(row[1])
