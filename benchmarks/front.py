@@ -11,7 +11,7 @@ import sys
 from contextlib import ExitStack
 
 import uvloop
-from common import HOST, BenchmarkFailed, Tidemill, echo_http, free_port, kit_models, tidemill
+from common import HOST, BenchmarkFailed, Tidemill, echo_http, free_port, kit_models, leave_on_sigterm, tidemill
 from report import finish, flags_of
 from rounds import Samples, compare, first_answer_http, http_side, interleave
 
@@ -35,7 +35,7 @@ async def check(service: Tidemill) -> None:
 
 async def measure(flags: argparse.Namespace) -> Samples:
     with ExitStack() as stack:
-        models = stack.enter_context(kit_models("half"))
+        models = stack.enter_context(kit_models(flags.models, "half"))
         port = free_port()
         echo = stack.enter_context(echo_http(port))
         full = stack.enter_context(tidemill(models, ["half"]))
@@ -53,6 +53,7 @@ async def measure(flags: argparse.Namespace) -> Samples:
 
 
 def main() -> int:
+    leave_on_sigterm()
     flags = flags_of(__doc__, in_flight=32, requests=20_000)
     samples = uvloop.run(measure(flags))
     comparisons = [

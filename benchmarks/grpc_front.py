@@ -1,6 +1,7 @@
 """What a gRPC call costs on top of a bare grpc.aio echo of the same bytes: `half`, FP32 [1,16].
 
 Claim: at most 1.8 times the CPU, for V2's ModelInfer and for TensorFlow Serving's Predict, with key and charge.
+The echo runs on uvloop, the cheaper one; the plain loop is measured beside it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sys
 from contextlib import ExitStack
 
 import numpy as np
-from common import HOST, BenchmarkFailed, Tidemill, echo_grpc, free_port, kit_models, tidemill
+from common import HOST, BenchmarkFailed, Tidemill, echo_grpc, free_port, kit_models, leave_on_sigterm, tidemill
 from report import finish, flags_of
 from rounds import Samples, compare, first_answer_grpc, grpc_side, interleave
 
@@ -21,6 +22,7 @@ INFER = "/inference.GRPCInferenceService/ModelInfer"
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 ROW = (0.25 * np.arange(16, dtype=np.float32) - 1.5).reshape(1, 16)
 ECHO_INFER, ECHO_PREDICT, V2, TFS = "echo of ModelInfer", "echo of Predict", "V2 ModelInfer", "TF Serving Predict"
+PLAIN = "echo of ModelInfer, asyncio's loop"
 DT_FLOAT = 1
 
 
@@ -63,30 +65,34 @@ def _is_half(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> None:
 
 async def measure(flags: argparse.Namespace) -> Samples:
     with ExitStack() as stack:
-        models = stack.enter_context(kit_models("half"))
-        port = free_port()
+        models = stack.enter_context(kit_models(flags.models, "half"))
+        port, plain_port = free_port(), free_port()
         echo = stack.enter_context(echo_grpc(port))
+        plain = stack.enter_context(echo_grpc(plain_port, "--asyncio"))
         service = stack.enter_context(tidemill(models, ["half"]))
         await check(service)
+        headers, many = service.headers, flags.in_flight
         sides = []
         for bare, name, call in (
             (ECHO_INFER, V2, (INFER, infer_request())),
             (ECHO_PREDICT, TFS, (PREDICT, predict_request())),
         ):
-            headers, many = service.headers, flags.in_flight
             sides += [
                 grpc_side(bare, echo, f"{HOST}:{port}", call, headers, in_flight=many),
                 grpc_side(name, service.server, service.grpc_address, call, headers, in_flight=many),
             ]
-        return await interleave(sides, flags.rounds, flags.requests, flags.warm)
+        slow = grpc_side(PLAIN, plain, f"{HOST}:{plain_port}", (INFER, infer_request()), headers, in_flight=many)
+        return await interleave([*sides, slow], flags.rounds, flags.requests, flags.warm)
 
 
 def main() -> int:
+    leave_on_sigterm()
     flags = flags_of(__doc__, in_flight=32, requests=10_000)
     samples = asyncio.run(measure(flags))
     comparisons = [
         compare(samples, "V2 ModelInfer with key and charge over a bare echo", V2, ECHO_INFER, 1.8),
         compare(samples, "TF Serving Predict with key and charge over a bare echo", TFS, ECHO_PREDICT, 1.8),
+        compare(samples, "V2 ModelInfer over an echo on asyncio's own loop", V2, PLAIN),
     ]
     return finish("grpc_front", flags, samples, comparisons)
 

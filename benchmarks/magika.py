@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import uvloop
-from common import HERE, BenchmarkFailed, Tidemill, kit_models, tidemill
+from common import HERE, BenchmarkFailed, Tidemill, kit_models, leave_on_sigterm, tidemill
 from report import finish, flags_of
 from rounds import Sample, Samples, Side, cheapest, compare, first_answer_http, http_side, interleave
 
@@ -97,7 +97,7 @@ def _line(popen: subprocess.Popen[str], name: str) -> str:
 
 async def measure(flags: argparse.Namespace) -> Samples:
     with ExitStack() as stack:
-        models = stack.enter_context(kit_models("magika"))
+        models = stack.enter_context(kit_models(flags.models, "magika"))
         model = next(models.glob("magika/*/model.onnx"))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidemill-bench-")))
         row = make_row()
@@ -114,6 +114,7 @@ async def measure(flags: argparse.Namespace) -> Samples:
 
 
 def main() -> int:
+    leave_on_sigterm()
     flags = flags_of(__doc__, in_flight=8, requests=400)
     samples = uvloop.run(measure(flags))
     bar = cheapest(samples, list(WAYS))

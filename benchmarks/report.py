@@ -30,6 +30,7 @@ def flags_of(about: str | None, *, in_flight: int, requests: int, rounds: int = 
     parser.add_argument("--requests", type=int, default=requests, help="of one side in one round")
     parser.add_argument("--warm", type=int, help="requests of one side before the first round")
     parser.add_argument("--in-flight", type=int, default=in_flight)
+    parser.add_argument("--models", type=Path, help="repository to keep the models in, instead of a new one")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder for NAME.json")
     parser.add_argument("--no-write", action="store_true", help="only print")
     flags = parser.parse_args()
@@ -137,7 +138,7 @@ def _cpu_model() -> str:
 
 
 def _git(*words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(["git", *words], cwd=HERE.parent, capture_output=True, text=True, check=False, timeout=30)
     return done.stdout.strip()
 
 

@@ -6,6 +6,7 @@ import asyncio
 import socket
 
 import pytest
+import uvloop
 
 from client.servers import echo, serving, whole
 from tidemill.client import load
@@ -28,6 +29,14 @@ async def test_every_request_is_answered_over_as_many_connections_as_in_flight(e
     assert sorted(answer.number for answer in answers) == list(range(50))
     assert {answer.body for answer in answers} == {b"hello"}
     assert 0 < result.p50_ms <= result.p90_ms <= result.p99_ms
+
+
+def test_it_runs_on_the_loop_that_the_service_uses() -> None:
+    async def go() -> load.Result:
+        async with serving(echo) as url, asyncio.timeout(10):
+            return await load.run(url, b"hello", in_flight=4, requests=50)
+
+    assert uvloop.run(go()).ok == 50
 
 
 async def test_in_flight_is_kept_and_never_exceeded() -> None:

@@ -97,7 +97,7 @@ def _print(told: dict[str, Any]) -> None:
         click.echo(f"  source   {told['source']}")
     for kind in ("inputs", "outputs"):
         for spec in told[kind]:
-            shape = "any shape" if spec["shape"] is None else spec["shape"]
+            shape = "any shape" if spec["shape"] is None else list(spec["shape"])
             click.echo(f"  {kind[:-1]:7}  {spec['name']} {spec['datatype']} {shape}")
     batching = f"up to {told['max_batch']} rows together" if told["batched"] else "one request at a time: no batch dimension"
     click.echo(f"  batches  {batching}")

@@ -10,7 +10,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from tidemill.client.http1 import AnswerReader, BadAnswer, Target, header, header_lines, request_head
 from tidemill.client.result import Answer, OnAnswer, Quota, Result, Retries
@@ -134,8 +134,7 @@ class _Connection(asyncio.Protocol):
         self._why = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what create_connection promises
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its bases
         self._guarded(self._ask)
 
     def data_received(self, data: bytes) -> None:

@@ -141,7 +141,7 @@ def _options(series: list[Options], now: float, axis: str, tip: str) -> Options:
         "yAxis": {
             "type": "value",
             "min": 0,
-            "max": 1 if empty else None,  # an axis without values has no labels and no room for those of the other
+            "max": 3 if empty else None,  # an axis without values has no labels and no room for those of the other
             "splitNumber": 3,
             "axisLabel": {"color": INK, ":formatter": axis},
             "splitLine": {"lineStyle": {"color": RULE}},

@@ -53,7 +53,7 @@ def grown(before: Overview, after: Overview) -> dict[ModelKey, Growth]:
 
 
 def _growth(before: Model | None, after: Model) -> Growth:
-    p50_s, p99_s = after.latency_s.p50, after.latency_s.p99
+    p50_s, p99_s = after.p50_s, after.p99_s
     if before is None or after.requests < before.requests or after.batches < before.batches:
         return Growth(after.requests, after.failed, after.batches, after.rows, p50_s, p99_s)
     return Growth(

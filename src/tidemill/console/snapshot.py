@@ -72,6 +72,16 @@ class Model(msgspec.Struct, frozen=True):
         return self.name, self.version
 
     @property
+    def p50_s(self) -> float | None:
+        """None before the first request; a service may say 0 then."""
+        return self.latency_s.p50 if self.requests else None
+
+    @property
+    def p99_s(self) -> float | None:
+        """As `p50_s`."""
+        return self.latency_s.p99 if self.requests else None
+
+    @property
     def failed(self) -> int:
         """Failures of every code."""
         return sum(self.failures.values())

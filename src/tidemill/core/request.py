@@ -7,14 +7,14 @@ import msgspec
 from tidemill.core.tensor import Tensors
 
 
-class Predict(msgspec.Struct, frozen=True):
+class Predict(msgspec.Struct, frozen=True, gc=False):
     """Tensors in, tensors out. `outputs` names those wanted, empty for all."""
 
     inputs: Tensors
     outputs: tuple[str, ...] = ()
 
 
-class InferenceRequest(msgspec.Struct, frozen=True):
+class InferenceRequest(msgspec.Struct, frozen=True, gc=False):
     """One question to one version of one model, validated by the door that took it.
 
     `deadline` is on the clock of `time.monotonic`, in seconds. `charge_id` names the charge that answering makes: the
@@ -29,14 +29,14 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     deadline: float
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """What a reply counts for. `rows` is the size of the batch dimension, 1 for a model without one."""
 
     calls: int = 1
     rows: int = 1
 
 
-class Piece(msgspec.Struct, frozen=True):
+class Piece(msgspec.Struct, frozen=True, gc=False):
     """A part of a reply. The last one carries `usage`, and a door holds it back until its charge is durable."""
 
     tensors: Tensors

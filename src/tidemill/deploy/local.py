@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 WARM_UP_RUNS = 3
 ENGINE_OF_FORMAT = {"onnx": "onnx", "openvino": "openvino", "savedmodel": "openvino", "echo": "echo"}
+RUNTIME_OF_ENGINE = {"onnx": "onnxruntime"}
+"""V2's `platform` is runtime_format, in Triton's words where it has some."""
 
 
 class State(StrEnum):
@@ -58,7 +60,7 @@ class Replica:
         self.engine_name = package.config.engine or (
             ENGINE_OF_FORMAT.get(package.format, package.format) if policy.engine == "auto" else policy.engine
         )
-        self.platform = f"{self.engine_name}_{package.format}"
+        self.platform = f"{RUNTIME_OF_ENGINE.get(self.engine_name, self.engine_name)}_{package.format}"
         price = package.config.price.call_nanos
         self.price_nanos = policy.call_nanos if price is None else price
         self.rows_max = package.config.batching.max_batch or policy.rows_max

@@ -35,7 +35,7 @@ RETRY_AFTER_S = 1.0
 class Call:
     """One call under way: who asks, under which ids, until when, what, and of which model once that is known."""
 
-    __slots__ = ("body", "caller", "credential", "given_id", "request_id", "served", "until")
+    __slots__ = ("body", "caller", "credential", "given_id", "late", "request_id", "served", "until")
 
     def __init__(self) -> None:
         self.request_id = ""
@@ -45,6 +45,7 @@ class Call:
         self.caller: Caller = ANONYMOUS
         self.body = b""
         self.served: Served | None = None
+        self.late: asyncio.Task[None] | None = None
 
     def hasten(self, timeout_s: float | None) -> None:
         """Bring the deadline forward to `timeout_s` from now; never back."""
@@ -83,7 +84,9 @@ class Calls:
             except TidemillError as error:
                 self.service.failed(call.served, error.code)
                 return await _refuse(context, call, error)
-            except grpc.aio.AbortError:
+            except grpc.aio.BaseError:  # gRPC's own word that the call has ended
+                if call.late is not None:
+                    self.service.failed(None, RequestTooSlow.code)
                 raise
             except Exception:
                 LOG.exception("a gRPC call failed in a way that was not foreseen")
@@ -147,15 +150,17 @@ class Calls:
             body = await context.read()
         finally:
             timer.cancel()
+        if call.late is not None:
+            call.late.cancel()  # it has not begun, or the read had raised
+            raise _too_slow()
         if body is grpc.aio.EOF:
             raise MalformedRequest("the call ended without a whole message; send one, within the size allowed")
         return bytes(body)
 
     def _expire(self, call: Call, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
-        late = RequestTooSlow("the message did not arrive before the call's deadline; send it faster, or smaller")
-        task = asyncio.get_running_loop().create_task(_end(context, call, late))
-        self._expiring.add(task)
-        task.add_done_callback(self._expiring.discard)
+        call.late = asyncio.get_running_loop().create_task(_end(context, call))
+        self._expiring.add(call.late)
+        call.late.add_done_callback(self._expiring.discard)
 
 
 def parsed(message_class: Any, body: bytes) -> Any:
@@ -183,8 +188,13 @@ async def _refuse(context: grpc.aio.ServicerContext[bytes, bytes], call: Call, e
     return b""
 
 
-async def _end(context: grpc.aio.ServicerContext[bytes, bytes], call: Call, error: TidemillError) -> None:
+async def _end(context: grpc.aio.ServicerContext[bytes, bytes], call: Call) -> None:
+    """Refuse a call whose own task waits for the body; that one gets gRPC's error from its read, and ends."""
     try:
-        await _refuse(context, call, error)
-    except grpc.aio.AbortError:
-        return  # the call's own task gets it too, and ends
+        await _refuse(context, call, _too_slow())
+    except grpc.aio.BaseError:
+        return  # what `abort` raises, or the client went at the same moment: nobody is left to tell
+
+
+def _too_slow() -> RequestTooSlow:
+    return RequestTooSlow("the message did not arrive before the call's deadline; send it faster, or smaller")

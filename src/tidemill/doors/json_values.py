@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -84,11 +85,17 @@ def to_array(spec: TensorSpec, data: Any) -> Array:
         return found.astype(dtype, copy=False)
     if found.dtype == dtype:
         return found
-    with np.errstate(over="raise"):
-        try:
-            return found.astype(dtype)
-        except FloatingPointError:
-            raise WrongValue(f"input {spec.name!r} holds a number that {spec.datatype} cannot hold") from None
+    try:
+        array = found.astype(dtype)
+    except RuntimeWarning:  # where warnings are errors
+        array = np.full(1, np.inf, np.float32)
+    flat = array.ravel()
+    if wanted == "f" and not math.isfinite(flat.dot(flat)):  # the cheapest look at all values: most arrays end here
+        with np.errstate(over="ignore"):
+            spilled = np.isinf(found.astype(dtype)) & np.isfinite(found)
+        if spilled.any():
+            raise WrongValue(f"input {spec.name!r} holds {found[spilled][0]}, which {spec.datatype} cannot")
+    return array
 
 
 def _mismatch(spec: TensorSpec, found: Array, data: Any) -> WrongDatatype | WrongShape | WrongValue:

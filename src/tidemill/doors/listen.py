@@ -175,6 +175,7 @@ class HttpServer(uvicorn.Server):
                 ws="none",
                 lifespan="off",
                 access_log=False,
+                proxy_headers=False,
                 log_config=None,
                 server_header=False,
                 timeout_keep_alive=settings.keep_alive_ms / 1000,  # type: ignore[arg-type]

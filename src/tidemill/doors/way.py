@@ -12,13 +12,13 @@ from tidemill.core.errors import MalformedRequest, UnknownVersion
 from tidemill.core.request import Caller, InferenceRequest, Predict
 
 REQUEST_ID_CHARACTERS_MAX = 128
-_BOOT = os.urandom(5).hex()
+_BOOT = f"{int(time.time() * 1000):012x}{os.urandom(5).hex()}"
 _COUNT = itertools.count()
 
 
 def fresh_request_id() -> str:
     """Unique among all processes, and ordered in time within one, so that the ledger's index grows at its end."""
-    return f"{int(time.time() * 1000):012x}{_BOOT}{next(_COUNT):08x}"
+    return f"{_BOOT}{next(_COUNT):010x}"
 
 
 def checked_request_id(given: str) -> str:

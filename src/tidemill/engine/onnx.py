@@ -30,13 +30,14 @@ ORT_TYPES = {
     "tensor(double)": "FP64",
     "tensor(string)": "BYTES",
 }
-ORT_ERRORS_ONLY = 3
+ORT_FATAL_ONLY = 4
+"""What fails is raised to us, and told in our words; onnxruntime need not print it as well."""
 
 
 def load(package: ModelPackage, threads: int) -> OnnxEngine:
     """Raises `RefusedModel`."""
     options = ort.SessionOptions()
-    options.log_severity_level = ORT_ERRORS_ONLY
+    options.log_severity_level = ORT_FATAL_ONLY
     options.intra_op_num_threads = threads
     # Spinning threads answer a little sooner and burn the cores that the service needs to read requests.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

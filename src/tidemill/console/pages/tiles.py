@@ -39,7 +39,7 @@ def figures(overview: Overview, history: History) -> list[tuple[str, str, str]]:
     recent = history.recent()
     service, models = overview.service, overview.models
     failing = failures_s(recent)
-    slow = max((model for model in models if model.latency_s.p99 is not None), key=_p99_s, default=None)
+    slow = max((model for model in models if model.p99_s is not None), key=_p99_s, default=None)
     failed, waiting = sum(model.failed for model in models), sum(model.waiting for model in models)
     return [
         (form.rate(requests_s(recent)), "", f"{form.count(sum(model.requests for model in models))} since the start"),
@@ -49,7 +49,7 @@ def figures(overview: Overview, history: History) -> list[tuple[str, str, str]]:
             "",
             f"{form.count(waiting)} wait · {form.count(service.connections)} connections",
         ),
-        (form.latency(slow.latency_s.p99 if slow else None), "", f"the slowest: {label(slow.key)}" if slow else ""),
+        (form.latency(slow.p99_s if slow else None), "", f"the slowest: {label(slow.key)}" if slow else ""),
         (form.rate(batch_rows(recent)), "", "rows"),
         (
             form.money(overview.usage.nanos) if service.charging else "off",
@@ -60,4 +60,4 @@ def figures(overview: Overview, history: History) -> list[tuple[str, str, str]]:
 
 
 def _p99_s(model: Model) -> float:
-    return model.latency_s.p99 or 0.0
+    return model.p99_s or 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Collection
 from typing import Any
@@ -75,9 +74,13 @@ def _input(signature: Signature, given: Any, tail: memoryview) -> tuple[str, Arr
     spec = signature.input(name)
     if datatype != spec.datatype:
         raise WrongDatatype(f"input {name!r} has datatype {datatype!r}, expected {spec.datatype}")
-    if not isinstance(shape, list) or len(shape) > RANK_MAX or not all(type(s) is int and 0 <= s < 2**62 for s in shape):
-        raise WrongShape(f"input {name!r} has shape {str(shape)[:100]}, expected a list of sizes")
-    count = math.prod(shape)
+    if not isinstance(shape, list) or len(shape) > RANK_MAX:
+        raise _not_a_shape(name, shape)
+    count = 1
+    for side in shape:
+        if type(side) is not int or side < 0:
+            raise _not_a_shape(name, shape)
+        count *= side
     parameters = given.get("parameters")
     size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
     if size is not None:
@@ -90,6 +93,10 @@ def _input(signature: Signature, given: Any, tail: memoryview) -> tuple[str, Arr
     if array.size != count:
         raise WrongShape(f"input {name!r} has {array.size} values, its shape {shape} wants {count}")
     return name, array.reshape(shape), 0
+
+
+def _not_a_shape(name: str, shape: Any) -> WrongShape:
+    return WrongShape(f"input {name!r} has shape {str(shape)[:100]}, expected a list of sizes")
 
 
 def from_bytes(spec: TensorSpec, count: int, raw: bytes | memoryview) -> Array:

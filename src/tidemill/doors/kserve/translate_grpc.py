@@ -257,8 +257,9 @@ def metadata(served: Served) -> Message:
 
 
 def _tensor_metadata(spec: TensorSpec) -> Message:
-    # A free rank has no form in this protocol; an empty shape comes closest.
-    return ModelMetadataResponse.TensorMetadata(name=spec.name, datatype=spec.datatype, shape=spec.shape or ())
+    # A free rank has no form in this protocol; one free dimension comes closest, and REST says the same.
+    shape = (-1,) if spec.shape is None else spec.shape
+    return ModelMetadataResponse.TensorMetadata(name=spec.name, datatype=spec.datatype, shape=shape)
 
 
 @lru_cache(maxsize=HELD_HEADS)

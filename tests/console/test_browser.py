@@ -1,0 +1,121 @@
+"""The page in a real browser."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.async_api import Page, async_playwright, expect
+
+from fakes_admin import FakeAdmin, FakeModel
+
+from .conftest import StartConsole, answers
+
+CHROMIUM = shutil.which("chromium")
+OFFLINE = ["--no-sandbox", "--disable-gpu", "--disable-quic"]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium"),
+]
+
+
+@pytest.fixture
+async def page() -> AsyncIterator[Page]:
+    async with async_playwright() as play:
+        browser = await play.chromium.launch(executable_path=CHROMIUM, args=OFFLINE)
+        page = await browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.set_default_timeout(15_000)
+        yield page
+        await browser.close()
+
+
+async def figure(page: Page, name: str) -> str:
+    """What the tile `name` shows below its figure."""
+    return await page.locator(".tile", has_text=name).locator(".note").inner_text()
+
+
+async def test_the_page_moves_and_asks_no_other_host(
+    page: Page, start: StartConsole, admin: FakeAdmin, api: str
+) -> None:
+    _, url = start(api)
+    answers(url)
+    hosts: set[str] = set()
+    errors: list[str] = []
+    page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
+    page.on("websocket", lambda socket: hosts.add(urlsplit(socket.url).netloc))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    await page.goto(url)
+    await expect(page.locator(".models")).to_contain_text("magika")
+    await expect(page.locator(".state")).to_have_text("ready")
+    first = await figure(page, "requests / s")
+    await expect(page.locator(".tile", has_text="requests / s").locator(".note")).not_to_have_text(first)
+    await expect(page.locator(".charts canvas")).to_have_count(3)
+    assert hosts - {""} == {urlsplit(url).netloc}
+    assert errors == []
+
+
+async def test_a_row_opens_the_signature_and_a_call(
+    page: Page, start: StartConsole, admin: FakeAdmin, api: str
+) -> None:
+    admin.models.append(FakeModel("<img src=x onerror=alert(1)>", 2, state="FAILED", reason="<b>no</b> such operator"))
+    _, url = start(api)
+    answers(url)
+    await page.goto(url)
+    await expect(page.locator(".banner")).to_contain_text("<b>no</b> such operator")
+    await page.locator(".opens", has_text="magika").click()
+    await expect(page.locator(".sheet")).to_contain_text("[any, 2048]")
+    await expect(page.locator(".sheet .call")).to_contain_text("/v2/models/magika/versions/1/infer")
+    assert await page.locator("img").count() == 0
+
+
+async def test_a_wanted_key_is_asked_for_and_kept_nowhere(
+    page: Page, start: StartConsole, admin: FakeAdmin, api: str
+) -> None:
+    admin.key = "adminkey"
+    process, url = start(api)
+    answers(url)
+    await page.goto(url)
+    field = page.get_by_label("admin key")
+    await expect(page.locator(".ask")).to_contain_text("no key was given")
+    await field.fill("wrong")
+    await field.press("Enter")
+    await expect(page.locator(".ask")).to_contain_text("this key is not known")
+    assert not await page.locator(".tiles").is_visible()
+    await field.fill("adminkey")
+    await field.press("Enter")
+    await expect(page.locator(".models")).to_contain_text("magika")
+    assert "adminkey" not in await page.content()
+    assert await page.evaluate("document.cookie + Object.values(localStorage).join()") == ""
+    await page.reload()
+    await expect(page.locator(".ask")).to_contain_text("no key was given")
+    process.terminate()
+    assert b"adminkey" not in process.communicate(timeout=5)[0]
+
+
+async def test_an_empty_service_says_what_to_do_and_a_lost_one_since_when(
+    page: Page, start: StartConsole, admin: FakeAdmin, api: str
+) -> None:
+    admin.models.clear()
+    _, url = start(api)
+    answers(url)
+    await page.goto(url)
+    await expect(page.locator(".empty")).to_have_text("no model is served: tidemill serve PATH")
+    assert not await page.locator(".banner").is_visible()
+    _, other = start("http://127.0.0.1:9")
+    answers(other)
+    await page.goto(other)
+    await expect(page.locator(".banner")).to_contain_text("The service at http://127.0.0.1:9 does not answer since")
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+async def test_nothing_is_wider_than_the_window(page: Page, start: StartConsole, api: str, width: int) -> None:
+    _, url = start(api)
+    answers(url)
+    await page.set_viewport_size({"width": width, "height": 900})
+    await page.goto(url)
+    await expect(page.locator(".models")).to_contain_text("magika")
+    assert not await page.evaluate("document.documentElement.scrollWidth > innerWidth")
