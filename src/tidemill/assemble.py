@@ -135,8 +135,13 @@ class Owner:
             if settings.no_auth
             else Keys(lambda: accounts.epoch(self._reader), lambda: accounts.all_keys(self._reader))
         )
-        self.commits = GroupCommit(lambda rows: charges.book(self._writer, rows), settings.commit_queue_max)
         self.gate = BoundedQueue(settings.queue_max, lambda: self.draining)
+        self.commits = GroupCommit(
+            lambda rows: charges.book(self._writer, rows),
+            settings.commit_queue_max,
+            lambda: self.gate.moves,
+            settings.commit_delay_ms / 1000,
+        )
         self.fleet = LocalFleet(fleet_policy(settings))
         ledger = FreeLedger() if settings.no_charge else DurableLedger(self.commits, self.fleet.price_nanos)
         self.service = Service(self.keys, self.gate, ledger, self.fleet)

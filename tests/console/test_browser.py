@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.async_api import Page, async_playwright, expect
 
+import needs
 from fakes_admin import FakeAdmin, FakeModel
 
 from .conftest import StartConsole, answers
 
-CHROMIUM = shutil.which("chromium")
 OFFLINE = ["--no-sandbox", "--disable-gpu", "--disable-quic"]
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture
 async def page() -> AsyncIterator[Page]:
+    chromium = needs.chromium()
     async with async_playwright() as play:
-        browser = await play.chromium.launch(executable_path=CHROMIUM, args=OFFLINE)
+        browser = await play.chromium.launch(executable_path=chromium, args=OFFLINE)
         page = await browser.new_page(viewport={"width": 1280, "height": 1000})
         page.set_default_timeout(15_000)
         yield page

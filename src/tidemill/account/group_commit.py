@@ -1,7 +1,9 @@
 """Many small durable writes as few large ones; the loop's side and the writer thread of the owner process.
 
-A group is what arrived while the one before it was written; no delay is added. The waiting rows belong to the loop,
-a group in flight to the thread; they pass through two calls, never through shared lists.
+A commit costs the same for one row as for thirty, so a group is held while the loop still has requests to work on, and
+handed to the thread as soon as the loop falls quiet: holding it then would gain nothing. A request that is alone does not
+wait. The waiting rows belong to the loop, a group in flight to the thread; they pass through two calls, never through
+shared lists.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -22,6 +25,10 @@ Book: TypeAlias = Callable[[Sequence[Row]], None]
 """Writes rows durably, or raises and has written none."""
 
 
+QUIET_TURNS = 3
+"""Turns of the loop without progress after which it has nothing left to do; a gRPC call takes a few between two steps."""
+
+
 class GroupCommit:
     """A bounded queue before a writer thread.
 
@@ -29,13 +36,23 @@ class GroupCommit:
     that waited is durable.
     """
 
-    def __init__(self, book: Book, queue_max: int) -> None:
+    def __init__(
+        self, book: Book, queue_max: int, progress: Callable[[], int] = lambda: 0, delay_s: float = 0.0
+    ) -> None:
+        """`progress` gives a number that moves while requests are worked on; `delay_s` is how long a group is held for
+        them at most."""
         self._book = book
+        self._progress = progress
+        self._delay_s = delay_s
+        self._seen = 0
+        self._quiet_turns = 0
+        self._held_since = 0.0
+        self._holding = False
+        self._writing = False
         self._queue_max = queue_max
         self._loop = asyncio.get_running_loop()
         self._rows: list[Row] = []
         self._waiters: list[asyncio.Future[None]] = []
-        self._handing_over = False
         self._closed = False
         self._groups: queue.SimpleQueue[tuple[list[Row], list[asyncio.Future[None]]] | None] = queue.SimpleQueue()
         self.group_count = 0
@@ -51,9 +68,8 @@ class GroupCommit:
         future = self._loop.create_future()
         rows.append(row)
         self._waiters.append(future)
-        if not self._handing_over:
-            self._handing_over = True
-            self._loop.call_soon(self._hand_over)
+        if not self._writing and not self._holding:
+            self._hold()
         return future
 
     async def close(self) -> None:
@@ -62,12 +78,25 @@ class GroupCommit:
         self._groups.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    def _hand_over(self) -> None:
+    def _hold(self) -> None:
+        self._holding = True
+        self._quiet_turns = 0
+        self._held_since = time.monotonic()
+        self._loop.call_soon(self._watch)
+
+    def _watch(self) -> None:
+        """Once in each turn of the loop while a group is held."""
+        seen = self._progress() + len(self._rows)
+        self._quiet_turns = self._quiet_turns + 1 if seen == self._seen else 0
+        self._seen = seen
+        if self._quiet_turns < QUIET_TURNS and time.monotonic() - self._held_since < self._delay_s:
+            self._loop.call_soon(self._watch)
+            return
+        self._holding = False
         if self._rows and not self._closed:
+            self._writing = True
             self._groups.put((self._rows, self._waiters))
             self._rows, self._waiters = [], []
-        else:
-            self._handing_over = False
 
     def _wake(self, waiters: list[asyncio.Future[None]], failure: BaseException | None) -> None:
         self.group_count += 1
@@ -81,7 +110,9 @@ class GroupCommit:
                 waiter.set_result(None)
             else:
                 waiter.set_exception(LedgerUnavailable("the charge could not be written, so nothing was billed"))
-        self._hand_over()
+        self._writing = False
+        if self._rows:
+            self._hold()
 
     def _write_groups(self) -> None:
         while (group := self._groups.get()) is not None:

@@ -105,9 +105,11 @@ def _looked_into(settings: Any) -> list[str]:
             usable = [each for each in accounts.all_keys(connection) if each.revoked_at is None]
             if not settings.no_auth and not usable:
                 problems.append("no key would be accepted: `tidemill keys create --tenant NAME` makes one")
-        for choice in assemble.choose(settings, []):
-            if choice.package is None:
-                problems.append(f"model {choice.name} version {choice.version}: {choice.reason}")
+        problems.extend(
+            f"model {choice.name} version {choice.version}: {choice.reason}"
+            for choice in assemble.choose(settings, [])
+            if choice.package is None
+        )
     except TidemillError as error:
         problems.append(error.message)
     try:
@@ -115,7 +117,9 @@ def _looked_into(settings: Any) -> list[str]:
 
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft < min(settings.connections_max, NOFILE_WANTED):
-            problems.append(f"open files are limited to {soft} (ulimit -n); connections_max is {settings.connections_max}")
+            problems.append(
+                f"open files are limited to {soft} (ulimit -n); connections_max is {settings.connections_max}"
+            )
     except ImportError:
         pass
     return problems

@@ -29,7 +29,14 @@ def keys_command() -> None:
 @setting_options("data_dir")
 @json_option
 def create(
-    tenant: str, label: str, admin: bool, url: str | None, key: str | None, as_json: bool, config: Path | None, **flags: Any
+    tenant: str,
+    label: str,
+    admin: bool,
+    url: str | None,
+    key: str | None,
+    as_json: bool,
+    config: Path | None,
+    **flags: Any,
 ) -> None:
     """Make a key and print it, for the only time."""
     if url:
@@ -45,7 +52,8 @@ def create(
         print_json(made)
         return
     click.echo(made["key"])
-    click.echo(f"key {made['id']} of tenant {tenant}; it is not shown again. Send it as `Authorization: Bearer KEY`.", err=True)
+    said = f"key {made['id']} of tenant {tenant}; it is not shown again. Send it as `Authorization: Bearer KEY`."
+    click.echo(said, err=True)
 
 
 @keys_command.command("ls")
@@ -67,7 +75,14 @@ def list_keys(url: str | None, key: str | None, as_json: bool, config: Path | No
         print_json(rows)
         return
     cells = [
-        (row["id"], row["tenant"], row["label"], "admin" if row["admin"] else "", _day(row["created_at"]), _day(row["revoked_at"]))
+        (
+            row["id"],
+            row["tenant"],
+            row["label"],
+            "admin" if row["admin"] else "",
+            _day(row["created_at"]),
+            _day(row["revoked_at"]),
+        )
         for row in rows
     ]
     print_table(("key", "tenant", "label", "rights", "created", "revoked"), cells)

@@ -29,7 +29,14 @@ def ls_command(as_json: bool, config: Path | None, **flags: Any) -> None:
                     "source": package.source, "reason": "",
                 }  # fmt: skip
             except RefusedModel as error:
-                row = {"name": name, "version": version, "format": "", "size_bytes": 0, "source": "", "reason": error.message}
+                row = {
+                    "name": name,
+                    "version": version,
+                    "format": "",
+                    "size_bytes": 0,
+                    "source": "",
+                    "reason": error.message,
+                }
             rows.append(row)
     if as_json:
         print_json(rows)
@@ -37,7 +44,13 @@ def ls_command(as_json: bool, config: Path | None, **flags: Any) -> None:
         click.echo(f"{settings.models} holds no models; `tidemill demo` fetches some")
     else:
         cells = [
-            (row["name"], row["version"], row["format"] or "refused", size(int(str(row["size_bytes"]))), row["reason"] or row["source"])
+            (
+                row["name"],
+                row["version"],
+                row["format"] or "refused",
+                size(int(str(row["size_bytes"]))),
+                row["reason"] or row["source"],
+            )
             for row in rows
         ]
         print_table(("model", "version", "format", "size", "source"), cells, right=("version", "size"))
@@ -99,6 +112,7 @@ def _print(told: dict[str, Any]) -> None:
         for spec in told[kind]:
             shape = "any shape" if spec["shape"] is None else list(spec["shape"])
             click.echo(f"  {kind[:-1]:7}  {spec['name']} {spec['datatype']} {shape}")
-    batching = f"up to {told['max_batch']} rows together" if told["batched"] else "one request at a time: no batch dimension"
+    alone = "one request at a time: no batch dimension"
+    batching = f"up to {told['max_batch']} rows together" if told["batched"] else alone
     click.echo(f"  batches  {batching}")
     click.echo(f"  price    {units(told['price_nanos'])} a call")

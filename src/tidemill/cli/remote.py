@@ -18,8 +18,9 @@ class ServerRefused(ServiceError):
 
 
 def remote_options(function: F) -> F:
-    function = click.option("--url", envvar="TIDEMILL_URL", help="Ask a running server instead of the data folder.")(function)
-    return click.option("--key", envvar="TIDEMILL_KEY", help="Admin key for --url; better given as TIDEMILL_KEY.")(function)
+    url = click.option("--url", envvar="TIDEMILL_URL", help="Ask a running server instead of the data folder.")
+    key = click.option("--key", envvar="TIDEMILL_KEY", help="Admin key for --url; better given as TIDEMILL_KEY.")
+    return key(url(function))
 
 
 def ask(url: str, key: str | None, method: str, path: str, **arguments: Any) -> Any:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def serve_command(names: tuple[str, ...], as_json: bool, config: Path | None, **flags: Any) -> None:
     """Serve models over REST and gRPC until SIGTERM.
 
-    MODEL is a path (a model file, its folder, or a folder of versions) or a name in the repository; with none, the whole
-    repository is served. Prints where, and one line of JSON with --json, once every model is loaded.
+    MODEL is a path (a model file, its folder, or a folder of versions) or a name in the repository; with none, the
+    whole repository is served. Prints where, and one line of JSON with --json, once every model is loaded.
     """
     from tidemill import assemble
     from tidemill.observe import log
@@ -53,4 +53,5 @@ def banner(owner: Owner) -> None:
         else:
             click.echo(click.style(f"refused  {each.name} version {each.version}: {each.reason}", fg="red"))
     if not serving:
-        click.echo("no model is served: name one (`tidemill serve PATH`), or fill --models DIR with DIR/NAME/VERSION/...")
+        hint = "name one (`tidemill serve PATH`), or fill --models DIR with DIR/NAME/VERSION/..."
+        click.echo(f"no model is served: {hint}")

@@ -16,8 +16,8 @@ from tidemill.cli.common import json_option, print_json, print_table, setting_op
 def settings_command(as_json: bool, config: Path | None, **flags: Any) -> None:
     """Show each setting with its value and origin.
 
-    A flag (--http-port) beats the environment (TIDEMILL_HTTP_PORT), that beats the file (http_port in tidemill.toml), that
-    beats the default.
+    A flag (--http-port) beats the environment (TIDEMILL_HTTP_PORT), that beats the file (http_port in tidemill.toml),
+    that beats the default.
     """
     _, origins = settled(flags, config)
     if as_json:

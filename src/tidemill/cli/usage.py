@@ -20,7 +20,13 @@ from tidemill.cli.remote import ask, remote_options
 @setting_options("data_dir")
 @json_option
 def usage_command(
-    tenant: str | None, hours: float | None, url: str | None, key: str | None, as_json: bool, config: Path | None, **flags: Any
+    tenant: str | None,
+    hours: float | None,
+    url: str | None,
+    key: str | None,
+    as_json: bool,
+    config: Path | None,
+    **flags: Any,
 ) -> None:
     """Show calls and money by tenant, key and model.
 
@@ -48,5 +54,6 @@ def usage_command(
         (row["tenant"], row["key"], f"{row['model']}@{row['version']}", row["calls"], row["rows"], units(row["nanos"]))
         for row in rows
     ]
-    cells.append(("total", "", "", *(sum(row[each] for row in rows) for each in ("calls", "rows")), units(sum(row["nanos"] for row in rows))))
+    calls, rows_sum, nanos = (sum(row[each] for row in rows) for each in ("calls", "rows", "nanos"))
+    cells.append(("total", "", "", calls, rows_sum, units(nanos)))
     print_table(("tenant", "key", "model", "calls", "rows", "units"), cells, right=("calls", "rows", "units"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -12,18 +13,18 @@ from tidemill.core.tensor import Signature, TensorSpec
 class Batching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[batching]` of `tidemill.toml`.
 
-    `batched` overrules what the signature tells: true for a model of free shape whose dimension 0 is a batch. `max_batch`
-    is in rows; None takes the service's default.
+    `batched` overrules what the signature tells: true for a model of free shape whose dimension 0 is a batch.
+    `max_batch` is in rows; None takes the service's default.
     """
 
     batched: bool | None = None
-    max_batch: int | None = None
+    max_batch: Annotated[int, msgspec.Meta(ge=1, le=65536)] | None = None
 
 
 class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[price]` of `tidemill.toml`; None takes the service's default."""
 
-    call_nanos: int | None = None
+    call_nanos: Annotated[int, msgspec.Meta(ge=0, le=10**18)] | None = None
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

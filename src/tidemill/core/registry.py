@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from operator import attrgetter
 from typing import Any
 
 from tidemill.core.errors import InvalidSetting, MissingPart
@@ -28,7 +29,7 @@ def known() -> dict[str, str]:
     found = dict(BUILT_IN)
     for group, kind in GROUPS.items():
         for entry in entry_points(group=group):
-            found[f"{kind}.{entry.name}"] = entry.value
+            found[f"{kind}.{entry.name}"] = entry.value.partition("[")[0].replace(" ", "")  # without extras
     return found
 
 
@@ -40,7 +41,8 @@ def names(kind: str) -> list[str]:
 def load(name: str) -> Any:
     """Import what `name` stands for.
 
-    Raises `InvalidSetting` for an unknown name, `MissingPart` when a library it needs is not installed.
+    Raises `InvalidSetting` for an unknown name and for one that stands for nothing, `MissingPart` when a library it
+    needs is not installed, or broken.
     """
     path = known().get(name)
     if path is None:
@@ -48,9 +50,13 @@ def load(name: str) -> Any:
         raise InvalidSetting(f"there is no {name!r}; known are {', '.join(names(kind)) or 'none'}")
     module, _, attribute = path.partition(":")
     try:
-        return getattr(import_module(module), attribute)
+        return attrgetter(attribute)(import_module(module))
     except ModuleNotFoundError as missing:
         if (missing.name or "").startswith("tidemill."):
             raise
-        extra = EXTRA.get(name, "all")
-        raise MissingPart(f"{name} needs {missing.name}: pip install 'tidemill[{extra}]'") from missing
+        part = f"tidemill[{EXTRA.get(name, 'all')}]" if path == BUILT_IN.get(name) else missing.name
+        raise MissingPart(f"{name} needs {missing.name}: pip install '{part}'") from missing
+    except ImportError as broken:
+        raise MissingPart(f"{name} cannot be loaded: {broken}; install again what it needs") from broken
+    except AttributeError as error:
+        raise InvalidSetting(f"{name} is registered as {path!r}, and there is no such thing: {error}") from error

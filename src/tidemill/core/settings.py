@@ -29,9 +29,7 @@ def _setting(
     at_most: float | None = None,
     one_of: tuple[str, ...] = (),
 ) -> Any:
-    return field(
-        default=default, metadata={"about": about, "at_least": at_least, "at_most": at_most, "one_of": one_of}
-    )
+    return field(default=default, metadata={"about": about, "at_least": at_least, "at_most": at_most, "one_of": one_of})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +46,7 @@ class Settings:
         Path(platformdirs.user_data_dir("tidemill")) / "models", "The repository: DIR/NAME/VERSION/..."
     )
     data_dir: Path = _setting(Path(platformdirs.user_data_dir("tidemill")), "Folder of keys and charges.")
-    version_policy: str = _setting(
-        "latest", "Which versions of a model are served.", one_of=("latest", "all")
-    )
+    version_policy: str = _setting("latest", "Which versions of a model are served.", one_of=("latest", "all"))
     # who
     no_auth: bool = _setting(False, "Ask for no key; allowed on loopback, or with --insecure.")
     insecure: bool = _setting(False, "Allow a public address without keys or TLS.")
@@ -70,21 +66,23 @@ class Settings:
         100, "A model that runs faster than this runs on the service's own thread.", at_least=0, at_most=10_000
     )
     # bounds of a request
-    request_timeout_ms: int = _setting(
-        60_000, "Deadline of a request that names none.", at_least=1, at_most=86_400_000
-    )
+    request_timeout_ms: int = _setting(60_000, "Deadline of a request that names none.", at_least=1, at_most=86_400_000)
     body_bytes_max: int = _setting(64 * 2**20, "Body of one request at most.", at_least=1024, at_most=2**31 - 1)
     header_bytes_max: int = _setting(16 * 2**10, "Headers of one request at most.", at_least=1024, at_most=2**20)
     header_timeout_ms: int = _setting(
         10_000, "Time for the headers of a request to arrive.", at_least=10, at_most=600_000
     )
-    body_idle_ms: int = _setting(
-        10_000, "Longest silence within the body of a request.", at_least=10, at_most=600_000
-    )
+    body_idle_ms: int = _setting(10_000, "Longest silence within the body of a request.", at_least=10, at_most=600_000)
     keep_alive_ms: int = _setting(75_000, "An idle connection is closed after this.", at_least=10, at_most=3_600_000)
     connections_max: int = _setting(4096, "Connections at once; one more is closed.", at_least=1, at_most=1_000_000)
     commit_queue_max: int = _setting(
         65_536, "Charges that wait for the disk at most; one more is answered 503.", at_least=1, at_most=10_000_000
+    )
+    commit_delay_ms: int = _setting(
+        5,
+        "How long a charge may wait for those of other running requests, to share one write; 0 never.",
+        at_least=0,
+        at_most=1000,
     )
     # operation
     drain_ms: int = _setting(10_000, "Time for running requests after SIGTERM.", at_least=0, at_most=3_600_000)
@@ -120,8 +118,8 @@ def resolve(
         if key not in known:
             raise InvalidSetting(f"{file_name}: unknown key {key!r}; `tidemill settings` lists them")
     for key in environment:
-        word = key.removeprefix(ENVIRONMENT_PREFIX).lower()
-        if key.startswith(ENVIRONMENT_PREFIX) and word not in known and word not in OTHER_WORDS:
+        word = key.removeprefix(ENVIRONMENT_PREFIX)
+        if key.startswith(ENVIRONMENT_PREFIX) and not (word.isupper() and word.lower() in known | OTHER_WORDS):
             raise InvalidSetting(f"unknown variable {key}; `tidemill settings` lists them")
     origins = []
     for entry in table():
@@ -175,22 +173,23 @@ def _converted(kind: type, value: Any) -> Any:
     if kind is Path:
         if not isinstance(value, str | Path):
             raise ValueError(value)
-        return Path(value).expanduser()
+        try:
+            return Path(value).expanduser()
+        except RuntimeError as error:  # there is no such user
+            raise ValueError(value) from error
     return kind(value)
 
 
 def read_file(given: Path | None) -> tuple[dict[str, Any], str]:
-    """The settings file: `given`, else `tidemill.toml` here, else the user's; with its name. Raises `InvalidSetting`."""
+    """The settings file and its name: `given`, else `tidemill.toml` here, else the user's. Raises `InvalidSetting`."""
     places = (
-        [given]
-        if given
-        else [Path("tidemill.toml"), Path(platformdirs.user_config_dir("tidemill")) / "tidemill.toml"]
+        [given] if given else [Path("tidemill.toml"), Path(platformdirs.user_config_dir("tidemill")) / "tidemill.toml"]
     )
     for place in places:
         if place.is_file():
             try:
-                return tomllib.loads(place.read_text()), str(place)
-            except tomllib.TOMLDecodeError as error:
+                return tomllib.loads(place.read_text("utf-8")), str(place)
+            except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
                 raise InvalidSetting(f"{place}: {error}") from error
     if given:
         raise InvalidSetting(f"there is no file {given}")

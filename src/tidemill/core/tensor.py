@@ -37,7 +37,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 DATATYPES: dict[np.dtype[Any], str] = {dtype: name for name, dtype in DTYPES.items()}
 
 
-class TensorSpec(msgspec.Struct, frozen=True):
+class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one input or output looks like.
 
     `shape` holds -1 for a dimension that is free; it is None when even the rank is free.
@@ -111,7 +111,8 @@ class Signature(msgspec.Struct, frozen=True):
     def batched(self) -> bool:
         """Whether dimension 0 of every input and output is free: the usual mark of a batch dimension."""
         return bool(self.inputs) and all(
-            spec.shape is not None and len(spec.shape) > 0 and spec.shape[0] == -1 for spec in self.inputs + self.outputs
+            spec.shape is not None and len(spec.shape) > 0 and spec.shape[0] == -1
+            for spec in self.inputs + self.outputs
         )
 
     @staticmethod

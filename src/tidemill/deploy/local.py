@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -14,8 +13,8 @@ from types import TracebackType
 import msgspec
 
 from tidemill.core import registry
-from tidemill.core.contracts import Engine
-from tidemill.core.errors import ModelNotReady, TidemillError, UnknownModel, UnknownVersion
+from tidemill.core.contracts import Engine, EngineFactory
+from tidemill.core.errors import ModelNotReady, RefusedModel, TidemillError, UnknownModel, UnknownVersion
 from tidemill.core.package import ModelPackage
 from tidemill.core.request import InferenceRequest, Piece, Usage
 from tidemill.core.tensor import Signature, Tensors, rows
@@ -101,7 +100,7 @@ class LocalFleet:
         """Load beside what serves; a package that is refused stands as FAILED with the reason, nothing else changes."""
         policy = self._policy
         replica = Replica(package, policy)
-        self._replicas[replica.name, replica.version] = replica
+        before = self._stand(replica)
         try:
             engine, compute_s = await asyncio.to_thread(open_engine, replica.engine_name, package, policy.threads)
         except TidemillError as error:
@@ -109,6 +108,7 @@ class LocalFleet:
             log.error("model not loaded: %s", error.message, extra={"model": replica.name, "version": replica.version})
             return replica
         replica.adopt(engine.signature)
+        self._replicas[replica.name, replica.version] = replica
         lane_policy = LanePolicy(replica.batched, replica.rows_max, policy.waiting_max, policy.inline_s_max)
         replica.lane = Lane(engine, lane_policy, replica.stats, time.monotonic, compute_s)
         replica.state = State.AVAILABLE
@@ -119,20 +119,32 @@ class LocalFleet:
             "model loaded",
             extra={"model": replica.name, "version": replica.version, "platform": replica.platform},
         )
+        if before is not None and before.lane is not None:
+            before.state = State.UNLOADING
+            await before.lane.close()
         return replica
+
+    def _stand(self, replica: Replica) -> Replica | None:
+        """Show `replica` in its place, unless one that serves stands there: that one is given back, and serves on."""
+        key = replica.name, replica.version
+        standing = self._replicas.get(key)
+        if standing is not None and standing.state is State.AVAILABLE:
+            return standing
+        self._replicas[key] = replica
+        return None
 
     def refuse(self, name: str, version: int, reason: str) -> Replica:
         """Let a version that was refused on disk stand as FAILED, so that those who ask for it learn why."""
         replica = Replica(ModelPackage(name, version, Path(), "unknown", 0), self._policy)
         replica.state, replica.reason = State.FAILED, reason
-        self._replicas[name, version] = replica
+        self._stand(replica)
         log.error("model refused: %s", reason, extra={"model": name, "version": version})
         return replica
 
     def find(self, name: str, version: int | None = None) -> Replica:
         if version is None:
             replica = self._newest.get(name)
-            if replica is not None:
+            if replica is not None and replica.state is State.AVAILABLE:
                 return replica
         else:
             replica = self._replicas.get((name, version))
@@ -164,7 +176,10 @@ class LocalFleet:
         return self._replicas[name, version].price_nanos
 
     def run(self, request: InferenceRequest) -> Run:
-        return Run(self._replicas[request.model, request.version], request)
+        replica = self._replicas.get((request.model, request.version))
+        if replica is None:
+            raise self._not_found(request.model, request.version)
+        return Run(replica, request)
 
     async def close(self) -> None:
         """Finish what waits in every lane, then give the engines back."""
@@ -213,16 +228,25 @@ class Run:
 
 
 def open_engine(engine_name: str, package: ModelPackage, threads: int) -> tuple[Engine, float]:
-    """The engine and the seconds that its quickest warm-up run took; infinity where zeros are no input for it."""
-    factory: Callable[[ModelPackage, int], Engine] = registry.load(f"engine.{engine_name}")
-    engine = factory(package, threads or os.cpu_count() or 1)
-    inputs = zeros_for(engine)
+    """The engine and the seconds that its quickest warm-up run took; infinity where zeros are no input for it.
+
+    Raises `RefusedModel`, also for what an engine from outside raises: one bad model stops no others.
+    """
+    factory: EngineFactory = registry.load(f"engine.{engine_name}")
+    try:
+        engine = factory(package, threads or os.cpu_count() or 1)
+    except TidemillError:
+        raise
+    except Exception as error:
+        log.exception("the engine %s failed to load %s", engine_name, package.name)
+        raise RefusedModel(f"the engine {engine_name!r} failed to load it: {type(error).__name__}: {error}") from error
     quickest = float("inf")
     try:
+        inputs = zeros_for(engine)
         for _ in range(WARM_UP_RUNS):
             started = time.perf_counter()
             engine.predict(inputs, ())
             quickest = min(quickest, time.perf_counter() - started)
-    except TidemillError as error:
-        log.debug("%s cannot be warmed up with zeros: %s", package.name, error.message)
+    except Exception as error:  # noqa: BLE001 - zeros, or so many of them, may be no input for it; requests will tell
+        log.debug("%s cannot be warmed up with zeros: %s", package.name, error)
     return engine, quickest

@@ -45,7 +45,10 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     """The framework's own refusals, in our words."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for that class alone
     if error.status_code == 405:
-        return problem(MethodNotAllowed(f"{request.method} is not taken at {request.url.path}"))
+        allowed = (error.headers or {}).get("Allow", "")
+        response = problem(MethodNotAllowed(f"{request.method} is not taken at {request.url.path}, {allowed} is"))
+        response.headers["allow"] = allowed
+        return response
     return problem(UnknownRoute(f"there is nothing at {request.url.path}"))
 
 

@@ -18,6 +18,7 @@ from tidemill.core.contracts import Served
 from tidemill.core.errors import MethodNotAllowed, TidemillError
 from tidemill.core.tensor import Signature, Tensors
 from tidemill.doors import kserve, problems, tfserving, way
+from tidemill.doors.listen import Connection
 from tidemill.doors.head import ASGIApp, Head, Receive, Scope, Send, read_body
 from tidemill.observe.log import REQUEST_ID
 from tidemill.serve.answer import Service
@@ -87,10 +88,12 @@ class Doors:
         status = 499  # what a log says of a caller that went away
         try:
             status, headers, reply = await self._reply(route, head, scope, receive)
-            headers.append((b"content-length", b"%d" % len(reply)))
             headers.append((b"x-request-id", head.request_id.encode()))
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": reply})
+            connection: Connection | None = scope.get("tidemill.connection")
+            if connection is None or not connection.reply_now(status, headers, reply):
+                headers.append((b"content-length", b"%d" % len(reply)))
+                await send({"type": "http.response.start", "status": status, "headers": headers})
+                await send({"type": "http.response.body", "body": reply})
         except asyncio.CancelledError:
             if not scope["state"].get("gone"):
                 raise
@@ -110,13 +113,16 @@ class Doors:
             if scope["method"] != "POST":
                 raise MethodNotAllowed(f"{scope['method']} is not taken here, POST is")
             caller = service.admit(head.credential, served)
-            body = await read_body(receive, self._body_bytes_max)
+            connection: Connection | None = scope.get("tidemill.connection")
+            body = connection.body_now() if connection is not None else None
+            if body is None:
+                body = await read_body(receive, self._body_bytes_max)
             asked = route.dialect.question(served.signature, body, head)
             until = way.deadline(asked.timeout_s or head.timeout_s, self._request_timeout_s)
             request = way.inference_request(caller, served, asked.work, head.given_id, head.request_id, body, until)
             async with service.open(caller, request) as pieces:
-                async for piece in pieces:
-                    headers, reply = route.dialect.answer(served, asked, piece.tensors)
+                piece = await anext(pieces)
+                headers, reply = route.dialect.answer(served, asked, piece.tensors)
             return 200, headers, reply
         except TidemillError as error:
             service.failed(served, error.code)

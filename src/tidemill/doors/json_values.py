@@ -12,6 +12,7 @@ import orjson
 from tidemill.core.errors import MalformedRequest, WrongDatatype, WrongShape, WrongValue
 from tidemill.core.tensor import Array, TensorSpec
 
+SHORT_VECTOR = 1024
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 _TAKES = {"b": "b", "i": "iu", "u": "iu", "f": "fiu"}
 """kind of dtype wanted -> kinds of JSON values that go there without loss of meaning."""
@@ -85,17 +86,35 @@ def to_array(spec: TensorSpec, data: Any) -> Array:
         return found.astype(dtype, copy=False)
     if found.dtype == dtype:
         return found
+    return _narrowed(spec, found)
+
+
+def floats(spec: TensorSpec, data: list[float]) -> Array:
+    """`to_array` for what is known to be a flat list of numbers."""
+    return _narrowed(spec, np.array(data))
+
+
+def _narrowed(spec: TensorSpec, wide: Array) -> Array:
+    """`wide` in the float type of `spec`. Raises `WrongValue` for a number that spills over."""
     try:
-        array = found.astype(dtype)
+        array = wide.astype(spec.dtype)
     except RuntimeWarning:  # where warnings are errors
-        array = np.full(1, np.inf, np.float32)
-    flat = array.ravel()
-    if wanted == "f" and not math.isfinite(flat.dot(flat)):  # the cheapest look at all values: most arrays end here
-        with np.errstate(over="ignore"):
-            spilled = np.isinf(found.astype(dtype)) & np.isfinite(found)
+        array = None
+    if array is None or not _surely_finite(array):
+        with np.errstate(over="ignore", invalid="ignore"):
+            array = wide.astype(spec.dtype)
+            spilled = np.isinf(array.astype(np.float64)) & np.isfinite(wide)
         if spilled.any():
-            raise WrongValue(f"input {spec.name!r} holds {found[spilled][0]}, which {spec.datatype} cannot")
+            raise WrongValue(f"input {spec.name!r} holds {wide[spilled][0]}, which {spec.datatype} cannot")
     return array
+
+
+def _surely_finite(array: Array) -> bool:
+    """False when a value may be NaN or infinite. The square of a short vector is the cheapest look at all its values."""
+    if array.size <= SHORT_VECTOR:
+        flat = array.ravel()
+        return math.isfinite(flat.dot(flat))
+    return bool(np.isfinite(array).all())
 
 
 def _mismatch(spec: TensorSpec, found: Array, data: Any) -> WrongDatatype | WrongShape | WrongValue:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 import time
 from collections.abc import Generator
-from enum import Enum
 from typing import Any
 
 import uvicorn
@@ -27,26 +27,23 @@ log = logging.getLogger(__name__)
 SWEEPS_PER_TIMEOUT = 4
 
 
-class Phase(Enum):
-    """Where a connection is: nothing of a request yet, in its headers, in its body, or waiting for the answer."""
-
-    IDLE = 0
-    HEADERS = 1
-    BODY = 2
-    ANSWER = 3
-
-
 class Connection(HttpToolsProtocol):
-    """One connection. `limits` is set on the class of each server."""
+    """One connection. `limits` is set on the class of each server.
+
+    `header_bytes` counts what came of a request whose headers are not complete, `received` all that ever came; the other
+    marks belong to the sweep.
+    """
 
     limits: Limits
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.phase = Phase.HEADERS  # a connection that says nothing is as slow as one that drips
-        self.since = time.monotonic()
         self.header_bytes = 0
+        self.received = 0
         self.task: asyncio.Task[None] | None = None
+        self.running: Any = None
+        self.mark: object = None
+        self.marked_at = time.monotonic()
 
     # -- what uvicorn's protocol calls ---------------------------------------------------------------------------------
 
@@ -60,60 +57,73 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
         task = self.task
         if task is not None and not task.done():
-            self.cycle.scope["state"]["gone"] = True
+            self.running.scope["state"]["gone"] = True
             task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        if self.phase is Phase.HEADERS or self.phase is Phase.IDLE:
-            if self.phase is Phase.IDLE:
-                self.phase = Phase.HEADERS
-                self.since = time.monotonic()  # of the first byte: dripping does not buy time
-            self.header_bytes += len(data)
+        self.received += len(data)
+        before = self.cycle
+        if before is not None and not before.response_complete:
             super().data_received(data)
-            # Headers that are complete by now came with some of their body, and are measured exactly below.
-            if self.phase is Phase.HEADERS and self.header_bytes > self.limits.header_bytes_max:
-                self.refuse(self._headers_too_large())
-        else:
-            self.since = time.monotonic()
-            super().data_received(data)
-
-    def on_headers_complete(self) -> None:
-        if self.header_bytes > self.limits.header_bytes_max:
-            exact = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-            if exact > self.limits.header_bytes_max:
-                self.refuse(self._headers_too_large())
-                raise _Refused  # stops the parser; the answer is written
-        self.phase = Phase.BODY
-        self.since = time.monotonic()
-        self.header_bytes = 0
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        self.phase = Phase.ANSWER
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self.phase is Phase.ANSWER:
-            self.phase = Phase.IDLE
-        self.since = time.monotonic()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self.since = time.monotonic()
+            return
+        self.header_bytes += len(data)
+        super().data_received(data)
+        complete = self.cycle is not before
+        if self.header_bytes > self.limits.header_bytes_max and (not complete or self._headers_exceed()):
+            self.refuse(
+                HeadersTooLarge(f"the headers have more than {self.limits.header_bytes_max} bytes (--header-bytes-max)")
+            )
+        if complete:
+            self.header_bytes = 0
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        task = self.loop.create_task(cycle.run_asgi(app))
-        self.task = task
+        scope = cycle.scope
+        scope["tidemill.connection"] = self
+        self.running = cycle
+        self.task = task = self.loop.create_task(cycle.run_asgi(app))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
     def send_400_response(self, msg: str) -> None:
-        """What the parser could not read, or what we would not (`refuse` has answered then)."""
-        if not self.transport.is_closing():
-            self.refuse(MalformedRequest(f"this is not HTTP/1.1: {msg}"))
+        """What the parser could not read."""
+        self.refuse(MalformedRequest(f"this is not HTTP/1.1: {msg}"))
 
-    # -- ours ----------------------------------------------------------------------------------------------------------
+    # -- the short way of the hot routes -------------------------------------------------------------------------------
+
+    def body_now(self) -> bytes | None:
+        """The whole body of the running request when all of it is here, else None: `receive` brings it then."""
+        cycle = self.running
+        if cycle.more_body or cycle.disconnected or cycle.waiting_for_100_continue:
+            return None
+        body = bytes(cycle.body)
+        cycle.body = bytearray()
+        return body
+
+    def reply_now(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Answer the running request whole and in one write, content-length added; False where `send` has to wait.
+
+        What `send` does for start and body, without its look for line breaks: our headers hold none.
+        """
+        cycle = self.running
+        if self.flow.write_paused or cycle.disconnected or not cycle.keep_alive or cycle.scope["method"] == "HEAD":
+            return False
+        parts = [STATUS_LINE[status]]
+        for name, value in self.server_state.default_headers:
+            parts += (name, b": ", value, b"\r\n")
+        for name, value in headers:
+            if name == b"connection":
+                return False
+            parts += (name, b": ", value, b"\r\n")
+        parts += (b"content-length: %d\r\n\r\n" % len(body), body)
+        cycle.response_started = True
+        cycle.waiting_for_100_continue = False
+        self.transport.write(b"".join(parts))
+        cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
+
+    # -- limits --------------------------------------------------------------------------------------------------------
 
     def refuse(self, error: TidemillError) -> None:
         """Answer with `error` where the answer has not begun, and hang up."""
@@ -130,22 +140,35 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
     def check_time(self, now: float) -> None:
-        """Hang up on one that was silent for too long where it was to speak, or deaf where it was to listen."""
-        limits = self.limits
-        silent_s = now - self.since
-        if self.phase is Phase.HEADERS and silent_s > limits.header_timeout_s:
-            self.refuse(RequestTooSlow(f"the headers did not arrive within {limits.header_timeout_s:g} s"))
-        elif self.phase is Phase.BODY and silent_s > limits.body_idle_s:
-            self.refuse(RequestTooSlow(f"nothing of the body arrived for {limits.body_idle_s:g} s"))
-        elif self.flow is not None and self.flow.write_paused and silent_s > limits.body_idle_s:
-            self.transport.abort()
+        """Hang up on one that was silent for too long where it was to speak, or deaf where it was to listen.
 
-    def _headers_too_large(self) -> HeadersTooLarge:
-        return HeadersTooLarge(f"the headers have more than {self.limits.header_bytes_max} bytes (--header-bytes-max)")
+        Called by the sweep. A connection's state is compared with what the last sweep saw; nothing is stamped while
+        requests pass. Dripped headers make no progress: only a complete head does.
+        """
+        limits, cycle = self.limits, self.cycle
+        if self.flow.write_paused:
+            mark, limit_s = ("deaf", self.transport.get_write_buffer_size()), limits.body_idle_s
+        elif cycle is None or cycle.response_complete:
+            mark = ("headers", self.received - self.header_bytes)
+            limit_s = limits.header_timeout_s if self.header_bytes or cycle is None else math.inf
+        elif cycle.more_body:
+            mark, limit_s = ("body", self.received), limits.body_idle_s
+        else:
+            mark, limit_s = ("answer", id(cycle)), math.inf
+        if mark != self.mark:
+            self.mark, self.marked_at = mark, now
+        elif now - self.marked_at > limit_s:
+            if mark[0] == "deaf":
+                self.transport.abort()
+            elif mark[0] == "body":
+                self.refuse(RequestTooSlow(f"nothing of the body arrived for {limit_s:g} s"))
+            else:
+                self.refuse(RequestTooSlow(f"the headers did not arrive within {limit_s:g} s"))
 
-
-class _Refused(Exception):
-    """Thrown through the parser, which then reports an unreadable request."""
+    def _headers_exceed(self) -> bool:
+        """Measured exactly, for what came in one piece with some of its body."""
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        return size > self.limits.header_bytes_max
 
 
 class Limits:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable
+from itertools import accumulate
 from typing import Any, Protocol
 
 import numpy as np
@@ -56,10 +57,10 @@ def part(whole: Tensors, rows: list[int]) -> list[dict[str, Array]] | None:
     total = sum(rows)
     if any(array.ndim == 0 or array.shape[0] != total for array in whole.values()):
         return None
-    parts: list[dict[str, Array]] = []
-    start = 0
-    for count in rows:
-        end = start + count
-        parts.append({name: array[start:end] for name, array in whole.items()})
-        start = end
-    return parts
+    ends = list(accumulate(rows))
+    columns = [[array[end - count : end] for end, count in zip(ends, rows, strict=True)] for array in whole.values()]
+    names = list(whole)
+    if len(names) == 1:
+        name = names[0]
+        return [{name: each} for each in columns[0]]
+    return [dict(zip(names, each, strict=True)) for each in zip(*columns, strict=True)]

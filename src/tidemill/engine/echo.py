@@ -17,6 +17,12 @@ def load(package: ModelPackage, threads: int) -> EchoEngine:
     for given, answered in zip(signature.inputs, signature.outputs, strict=True):
         if given.datatype not in DTYPES or given.datatype != answered.datatype:
             raise RefusedModel(f"{package.path}: {given} cannot be answered as {answered}")
+    for specs in (signature.inputs, signature.outputs):
+        if len({spec.name for spec in specs}) < len(specs):
+            raise RefusedModel(f"{package.path}: two tensors have one name: {', '.join(map(str, specs))}")
+        for spec in specs:
+            if any(side < -1 for side in spec.shape or ()):
+                raise RefusedModel(f"{package.path}: {spec}: a side is -1 (any size) or at least 0")
     return EchoEngine(signature)
 
 

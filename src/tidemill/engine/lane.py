@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,12 +31,16 @@ SWEEP_S = 0.05
 """How late a waiting request may learn that its deadline has passed."""
 INLINE_ELEMENTS_MAX = 65_536
 """Larger batches always leave the loop free."""
+INLINE_SLACK = 4.0
+"""A batch under load takes several times what a row alone took on a warm, idle core, and is still worth no thread."""
+WEIGHED_EACH = 16
 _SMOOTHING = 0.1
 
 
 class LanePolicy(msgspec.Struct, frozen=True):
     """`batched`: dimension 0 may be joined. `rows_max`: rows of one batch. `waiting_max`: requests that wait.
-    `inline_s_max`: a model that answers a batch in less runs on the loop; 0 never."""
+    `inline_s_max`: a model that warmed up in less runs on the loop, until its batches take `INLINE_SLACK` times that; 0
+    never."""
 
     batched: bool
     rows_max: int
@@ -81,7 +86,9 @@ class Lane:
         self._scheduled = False
         self._closed = False
         self._splits = True
-        self._compute_s = compute_s
+        self._cpu_s = compute_s
+        self._answered = 0
+        self._quick = compute_s <= policy.inline_s_max
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lane")
         self._sweeper: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
@@ -174,7 +181,7 @@ class Lane:
         )
 
     def _inline(self, batch: list[_Entry]) -> bool:
-        if self._compute_s > self.policy.inline_s_max:
+        if not self._quick:
             return False
         elements = sum(array.size for entry in batch for array in entry.inputs.values())
         return elements <= INLINE_ELEMENTS_MAX
@@ -184,7 +191,9 @@ class Lane:
         self._running = []
         now = self._clock()
         stats = self.stats
-        self._compute_s += _SMOOTHING * (outcome.compute_s - self._compute_s)
+        if outcome.cpu_s is not None and self._quick:
+            self._cpu_s += _SMOOTHING * (outcome.cpu_s - self._cpu_s)
+            self._quick = self._cpu_s <= INLINE_SLACK * self.policy.inline_s_max
         self._splits = self._splits and outcome.splits
         stats.compute.observe(outcome.compute_s)
         stats.batch_rows.observe(float(sum(entry.rows for entry in batch)))
@@ -224,6 +233,9 @@ class Lane:
 
     def _answer(self, batch: list[_Entry]) -> _Outcome:
         started = self._clock()
+        self._answered += 1
+        weighed = self._answered % WEIGHED_EACH == 0  # the thread's clock costs microseconds: look now and then
+        cpu_started = time.thread_time() if weighed else 0.0
         splits = True
         if len(batch) == 1:
             answers: list[Tensors | TidemillError] = [self._one(batch[0])]
@@ -232,7 +244,8 @@ class Lane:
             if together is None:
                 splits = False
             answers = together or [self._one(entry) for entry in batch]
-        return _Outcome(answers, self._clock() - started, splits)
+        cpu_s = time.thread_time() - cpu_started if weighed else None
+        return _Outcome(answers, self._clock() - started, cpu_s, splits)
 
     def _together(self, batch: list[_Entry]) -> list[Any] | None:
         """Answers of the joined batch; [] when one of them spoils it; None when the model does not keep rows apart."""
@@ -256,11 +269,16 @@ class Lane:
 
 
 class _Outcome:
-    __slots__ = ("answers", "compute_s", "splits")
+    """`compute_s` by the clock; `cpu_s` of the thread alone, which a busy neighbour does not lengthen, where weighed."""
 
-    def __init__(self, answers: list[Tensors | TidemillError], compute_s: float, splits: bool) -> None:
+    __slots__ = ("answers", "compute_s", "cpu_s", "splits")
+
+    def __init__(
+        self, answers: list[Tensors | TidemillError], compute_s: float, cpu_s: float | None, splits: bool
+    ) -> None:
         self.answers = answers
         self.compute_s = compute_s
+        self.cpu_s = cpu_s
         self.splits = splits
 
 

@@ -14,6 +14,7 @@ from tidemill.core.errors import EngineFailed, RefusedByEngine, RefusedModel
 from tidemill.core.package import ModelPackage
 from tidemill.core.tensor import Signature, Tensors, TensorSpec
 
+# Without bfloat16: onnxruntime's Python can neither take nor give arrays of it. Within a model it is welcome.
 ORT_TYPES = {
     "tensor(bool)": "BOOL",
     "tensor(uint8)": "UINT8",
@@ -25,7 +26,6 @@ ORT_TYPES = {
     "tensor(int32)": "INT32",
     "tensor(int64)": "INT64",
     "tensor(float16)": "FP16",
-    "tensor(bfloat16)": "BF16",
     "tensor(float)": "FP32",
     "tensor(double)": "FP64",
     "tensor(string)": "BYTES",
@@ -52,10 +52,8 @@ def _without_rank(path: Path, session: ort.InferenceSession) -> frozenset[str]:
     """Inputs and outputs that declare no shape at all: onnxruntime shows them as scalars, so the file is asked."""
     if all(node.shape for node in (*session.get_inputs(), *session.get_outputs())):
         return frozenset()
-    graph = onnx.load(path, load_external_data=False).graph
-    return frozenset(
-        each.name for each in (*graph.input, *graph.output) if not each.type.tensor_type.HasField("shape")
-    )
+    graph = onnx.load(path, format="protobuf", load_external_data=False).graph
+    return frozenset(each.name for each in (*graph.input, *graph.output) if not each.type.tensor_type.HasField("shape"))
 
 
 class OnnxEngine:
@@ -69,7 +67,7 @@ class OnnxEngine:
         self._strings_in = tuple(spec.name for spec in self.signature.inputs if spec.datatype == "BYTES")
         self._strings_out = any(spec.datatype == "BYTES" for spec in self.signature.outputs)
         # The C object underneath: `InferenceSession.run` repeats in Python the checks that the door has made.
-        self._run = session._sess.run  # noqa: SLF001
+        self._run = session._sess.run
 
     def predict(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         names = outputs or self._all_outputs
@@ -91,9 +89,8 @@ class OnnxEngine:
 
 def _failures() -> tuple[type[Exception], ...]:
     state = ort.capi.onnxruntime_pybind11_state
-    return tuple(
-        value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)
-    ) + (RuntimeError, ValueError)
+    own = (value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception))
+    return (*own, RuntimeError, ValueError)
 
 
 ORT_FAILURES = _failures()
@@ -113,7 +110,9 @@ def first_line(error: BaseException, characters: int = 400) -> str:
 def _spec(node: Any, without_rank: frozenset[str]) -> TensorSpec:
     datatype = ORT_TYPES.get(node.type)
     if datatype is None:
-        raise RefusedModel(f"{node.name!r} is a {node.type}; only tensors are served")
+        raise RefusedModel(
+            f"{node.name!r} is a {node.type}, which is not served; tensors of {', '.join(ORT_TYPES.values())} are"
+        )
     shape = tuple(side if isinstance(side, int) and side >= 0 else -1 for side in node.shape)
     return TensorSpec(node.name, datatype, None if node.name in without_rank else shape)
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+# Else the import of OpenVINO forks a process that reports it to an analytics service, and leaves its marks in the
+# user's home; where the reporter is not to be had, OpenVINO does without.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
 import openvino as ov
 
 from tidemill.core.errors import EngineFailed, RefusedByEngine, RefusedModel
 from tidemill.core.package import ModelPackage
-from tidemill.core.tensor import DTYPES, Signature, Tensors, TensorSpec
+from tidemill.core.tensor import Signature, Tensors, TensorSpec
 
+# Without string: OpenVINO 2026.4 aborts the process when strings go in and out ("munmap_chunk(): invalid pointer").
 OV_TYPES = {
     "boolean": "BOOL",
     "u8": "UINT8",
@@ -25,7 +32,6 @@ OV_TYPES = {
     "f16": "FP16",
     "f32": "FP32",
     "f64": "FP64",
-    "string": "BYTES",
 }
 
 
@@ -36,7 +42,10 @@ def load(package: ModelPackage, threads: int) -> OpenVinoEngine:
         model = core.read_model(str(package.path))
     except RuntimeError as error:
         raise RefusedModel(f"OpenVINO cannot read {package.path}: {_reason(error)}") from error
-    signature = Signature(tuple(map(_spec, model.inputs)), tuple(map(_spec, model.outputs)))
+    names = _declared_names(package)
+    signature = Signature(
+        tuple(_spec(port, names) for port in model.inputs), tuple(_spec(port, names) for port in model.outputs)
+    )
     if package.signature is not None:
         signature = _held_against(package.signature, signature, package)
     properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
@@ -51,7 +60,8 @@ class OpenVinoEngine:
     def __init__(self, compiled: ov.CompiledModel, signature: Signature) -> None:
         self.signature = signature
         self._request = compiled.create_infer_request()
-        self._outputs = {_name(port): port for port in compiled.outputs}
+        names = frozenset(spec.name for spec in signature.outputs)
+        self._outputs = {_name(port, names): port for port in compiled.outputs}
         self._order = [spec.name for spec in signature.outputs]
 
     def predict(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
@@ -64,12 +74,7 @@ class OpenVinoEngine:
             raise kind(f"OpenVINO failed: {_reason(error)}") from error
 
     def _copied(self, name: str) -> np.ndarray[Any, Any]:
-        tensor = self._request.get_tensor(self._outputs[name])
-        if tensor.element_type == ov.Type.string:
-            return np.array([str(each).encode() for each in tensor.str_data.ravel()], dtype=object).reshape(
-                tuple(tensor.shape)
-            )
-        return np.array(tensor.data, copy=True)
+        return np.array(self._request.get_tensor(self._outputs[name]).data, copy=True)
 
     def close(self) -> None:
         del self._request, self._outputs
@@ -90,8 +95,8 @@ def _held_against(declared: Signature, read: Signature, package: ModelPackage) -
         )
         if not same:
             raise RefusedModel(
-                f"OpenVINO read {package.path} with {what} ({', '.join(map(str, got)) or 'none'}), its signature declares"
-                f" ({', '.join(map(str, wanted)) or 'none'}); serve it with the engine `tensorflow`"
+                f"OpenVINO read {package.path} with {what} ({', '.join(map(str, got)) or 'none'}), its signature"
+                f" declares ({', '.join(map(str, wanted)) or 'none'}); serve it with the engine `tensorflow`"
             )
     return declared
 
@@ -102,20 +107,26 @@ def _compatible(declared: tuple[int, ...] | None, read: tuple[int, ...] | None) 
     return len(declared) == len(read) and all(-1 in (a, b) or a == b for a, b in zip(declared, read, strict=True))
 
 
-def _name(port: Any) -> str:
-    names: list[str] = sorted(port.get_names(), key=lambda name: (len(name), name))
+def _declared_names(package: ModelPackage) -> frozenset[str]:
+    declared = package.signature
+    return frozenset(spec.name for spec in declared.inputs + declared.outputs) if declared else frozenset()
+
+
+def _name(port: Any, preferred: frozenset[str]) -> str:
+    """The name of `port`; of several the one that is `preferred`, else the shortest."""
+    names: list[str] = sorted(port.get_names(), key=lambda name: (name not in preferred, len(name), name))
     return names[0] if names else str(port.get_node().get_friendly_name())
 
 
-def _spec(port: Any) -> TensorSpec:
-    datatype = OV_TYPES.get(port.get_element_type().get_type_name())
-    if datatype is None or datatype not in DTYPES:
-        raise RefusedModel(f"{_name(port)!r} is of type {port.get_element_type()}, which is not served")
+def _spec(port: Any, preferred: frozenset[str]) -> TensorSpec:
+    name, kind = _name(port, preferred), port.get_element_type()
+    datatype = OV_TYPES.get(kind.get_type_name())
+    if datatype is None:
+        raise RefusedModel(f"{name!r} is of OpenVINO's type {kind.get_type_name()}, which this engine does not serve")
     shape = port.get_partial_shape()
     if shape.rank.is_dynamic:
-        return TensorSpec(_name(port), datatype, None)
-    sides = tuple(side.get_length() if side.is_static else -1 for side in shape)
-    return TensorSpec(_name(port), datatype, sides)
+        return TensorSpec(name, datatype, None)
+    return TensorSpec(name, datatype, tuple(side.get_length() if side.is_static else -1 for side in shape))
 
 
 def _reason(error: BaseException, characters: int = 400) -> str:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
-SECONDS = tuple(
-    round(base * 10.0**power, 7) for power in range(-5, 2) for base in (1.0, 1.8, 3.2, 5.6)
-) + (100.0,)
+SECONDS = (*(round(base * 10.0**power, 7) for power in range(-5, 2) for base in (1.0, 1.8, 3.2, 5.6)), 100.0)
 """Bounds from 10 µs to 100 s, four a decade."""
 
 POWERS_OF_TWO = tuple(float(2**power) for power in range(17))

@@ -5,6 +5,7 @@ Never logged: payloads, keys, secrets.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
@@ -31,7 +32,10 @@ class JsonLines(logging.Formatter):
         line |= {key: value for key, value in vars(record).items() if key not in _OWN}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        try:
+            return orjson.dumps(line, default=str).decode()
+        except TypeError:  # half a surrogate pair, or an integer beyond 64 bits: odd spelling, but no line lost
+            return json.dumps(line, default=str)
 
 
 class ForPeople(logging.Formatter):
@@ -43,9 +47,13 @@ class ForPeople(logging.Formatter):
         parts += [f"{key}={value}" for key, value in extra.items()]
         if request_id:
             parts.append(f"request_id={request_id}")
-        if record.exc_info:
-            parts.append("\n" + self.formatException(record.exc_info))
-        return " ".join(parts)
+        line = _printable(" ".join(parts))
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _printable(text: str) -> str:
+    """Control characters spelled out: a value from outside must not end the line, nor steer the terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def set_up(form: str, level: str) -> None:

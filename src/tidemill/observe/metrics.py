@@ -5,6 +5,7 @@ Counting happens in plain numbers (`stats.py`); they are turned into samples onl
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 
@@ -77,7 +78,7 @@ class Exposition:
         self._sample = sample
         self._process = psutil.Process()
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)  # type: ignore[arg-type]
+        self._registry.register(self)
 
     def render(self) -> bytes:
         return generate_latest(self._registry)
@@ -89,6 +90,7 @@ class Exposition:
         requests, rows = _counter("tidemill_requests", labels), _counter("tidemill_rows", labels)
         waiting, ready = _gauge("tidemill_waiting", labels), _gauge("tidemill_model_ready", labels)
         failures = _counter("tidemill_failures", ("model", "code"))
+        failed: Counter[tuple[str, str]] = Counter()
         latency, queue = _histogram("tidemill_request_seconds"), _histogram("tidemill_queue_seconds")
         compute, batch = _histogram("tidemill_compute_seconds"), _histogram("tidemill_batch_rows")
         for model in sample.models:
@@ -99,7 +101,7 @@ class Exposition:
             waiting.add_metric(where, model.waiting)
             ready.add_metric(where, float(model.ready))
             for code, count in stats.failures.items():
-                failures.add_metric((model.name, code), count)
+                failed[model.name, code] += count  # over all versions: two series of one name would spoil the page
             for family, histogram in (
                 (latency, stats.latency),
                 (queue, stats.queue),
@@ -108,7 +110,9 @@ class Exposition:
             ):
                 family.add_metric(where, _buckets(histogram), histogram.total)
         for code, count in sample.failures.items():
-            failures.add_metric(("", code), count)
+            failed["", code] += count
+        for known, count in failed.items():
+            failures.add_metric(known, count)
         yield from (requests, failures, rows, latency, queue, compute, batch, waiting, ready)
         yield _gauge("tidemill_in_flight", value=sample.in_flight)
         yield _gauge("tidemill_connections", value=sample.connections)

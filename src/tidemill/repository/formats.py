@@ -1,4 +1,4 @@
-"""What a model file or folder is, told by its content, never by its name alone; used by the owner and the command line."""
+"""What a model file or folder is, by its content, never by its name alone; used by the owner and the command line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def recognise(path: Path) -> Found | None:
     if (path / "saved_model.pb").is_file():
         return Found("savedmodel", path)
     found = [
-        Found(kind, entry) for entry in sorted(path.iterdir())[:ENTRIES_MAX] if entry.is_file() and (kind := _file_format(entry))
+        Found(kind, entry)
+        for entry in sorted(path.iterdir())[:ENTRIES_MAX]
+        if entry.is_file() and (kind := _file_format(entry))
     ]
     if len(found) > 1:
         named = [each for each in found if each.path.stem == "model"]

@@ -17,6 +17,7 @@ CONFIG_NAME = "tidemill.toml"
 MANIFEST_NAME = "manifest.json"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
 VERSION = re.compile(r"[0-9]{1,18}")
+HOLDS_NONE = "holds no model: no ONNX, OpenVINO IR, SavedModel or GGUF"
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -33,14 +34,18 @@ def names(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(
-        entry.name for entry in folder.iterdir() if NAME.fullmatch(entry.name) and entry.is_dir() and _holds_model(entry)
+        entry.name
+        for entry in folder.iterdir()
+        if NAME.fullmatch(entry.name) and entry.is_dir() and _holds_model(entry)
     )
 
 
 def versions(folder: Path) -> dict[int, Path]:
     """The version folders of one model, oldest first; a folder that is a model itself is version 1."""
     found = {
-        int(entry.name): entry for entry in folder.iterdir() if entry.is_dir() and VERSION.fullmatch(entry.name)
+        int(entry.name): entry
+        for entry in sorted(folder.iterdir())  # of `01` and `1`, always the second
+        if entry.is_dir() and VERSION.fullmatch(entry.name)
     }
     if not found and _is_model(folder):
         found = {1: folder}
@@ -53,8 +58,11 @@ def locate(repository: Path, model: str) -> tuple[str, dict[int, Path]]:
     Returns its name and its versions. Raises `UnknownModel`.
     """
     if NAME.fullmatch(model) and (repository / model).is_dir():
-        return model, versions(repository / model)
-    path = Path(model).expanduser()
+        found = versions(repository / model)
+        if found:
+            return model, found
+        raise UnknownModel(f"{repository / model} {HOLDS_NONE}, and no version folders")
+    path = _path(model)
     if path.is_file():
         name = path.parent.name if path.name == "saved_model.pb" else path.stem
         return checked_name(name, path), {1: path}
@@ -65,7 +73,7 @@ def locate(repository: Path, model: str) -> tuple[str, dict[int, Path]]:
         found = versions(path)
         if found:
             return checked_name(path.name, path), found
-        raise UnknownModel(f"{path} holds no model: no ONNX, OpenVINO IR, SavedModel or GGUF, and no version folders")
+        raise UnknownModel(f"{path} {HOLDS_NONE}, and no version folders")
     known = ", ".join(names(repository)) or "none"
     raise UnknownModel(f"there is no model {model!r}: no such path, and {repository} holds {known}")
 
@@ -77,7 +85,7 @@ def package(name: str, version: int, path: Path) -> ModelPackage:
         return ModelPackage(name, version, path, "echo", 0, config)
     found = formats.recognise(path)
     if found is None:
-        raise RefusedModel(f"{path} holds no model: no ONNX, OpenVINO IR, SavedModel or GGUF")
+        raise RefusedModel(f"{path} {HOLDS_NONE}")
     signature: Signature | None = None
     if found.format == "onnx":
         size = onnx_files.check(found.path)
@@ -97,8 +105,20 @@ def package(name: str, version: int, path: Path) -> ModelPackage:
 def checked_name(name: str, path: Path) -> str:
     """Raises `RefusedModel` for what cannot stand in an address."""
     if not NAME.fullmatch(name):
-        raise RefusedModel(f"{path}: {name!r} is no name for a model; letters, digits, '_', '-' and '.' are, 128 at most")
+        raise RefusedModel(
+            f"{path}: {name!r} is no name for a model; letters, digits, '_', '-' and '.' are, 128 at most"
+        )
     return name
+
+
+def _path(model: str) -> Path:
+    """Raises `UnknownModel` for words that cannot be a path."""
+    try:
+        path = Path(model).expanduser()
+        path.is_file()
+    except (OSError, RuntimeError) as error:  # too long a name; no such user
+        raise UnknownModel(f"there is no model {model!r}: {error}") from error
+    return path
 
 
 def _is_model(path: Path) -> bool:
@@ -123,8 +143,8 @@ def _config(path: Path) -> ModelConfig:
     for place in places:
         if place.is_file():
             try:
-                return msgspec.convert(tomllib.loads(place.read_text()), ModelConfig)
-            except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+                return msgspec.convert(tomllib.loads(place.read_text("utf-8")), ModelConfig)
+            except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
                 raise RefusedModel(f"{place}: {error}") from error
     return ModelConfig()
 
@@ -135,7 +155,7 @@ def _source(path: Path) -> str:
         if place.is_file():
             try:
                 return str(msgspec.json.decode(place.read_bytes()).get("source", ""))
-            except (msgspec.DecodeError, AttributeError):
+            except (msgspec.DecodeError, AttributeError, RecursionError):
                 return ""
     return ""
 

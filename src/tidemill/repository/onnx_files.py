@@ -10,6 +10,9 @@ from google.protobuf.message import DecodeError
 
 from tidemill.core.errors import RefusedModel
 
+IN_MEMORY = "*/"
+"""With this onnxruntime marks data that lies at an address of its own process."""
+
 
 def check(path: Path) -> int:
     """Bytes of the model with its external data.
@@ -18,13 +21,13 @@ def check(path: Path) -> int:
     the model's folder.
     """
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = onnx.load(path, format="protobuf", load_external_data=False)
     except (DecodeError, OSError) as error:
         raise RefusedModel(f"{path} is not an ONNX model, or is cut short: {error}") from error
     if not model.graph.node or not model.graph.output:
         raise RefusedModel(f"{path} is not an ONNX model: it has no graph (size {path.stat().st_size} bytes)")
     files: set[Path] = {path}
-    for tensor in _tensors(model.graph):
+    for tensor in _all_tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             files.add(_external(path, tensor))
     return sum(file.stat().st_size for file in files)
@@ -34,12 +37,17 @@ def _external(path: Path, tensor: onnx.TensorProto) -> Path:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     folder = path.parent.resolve()
-    file = (folder / location).resolve()
-    if not location or Path(location).is_absolute() or not file.is_relative_to(folder):
+    try:
+        file: Path = (folder / location).resolve()
+        there = file.is_file()
+    except (OSError, ValueError) as error:  # too long a name; a NUL in it
+        raise RefusedModel(f"{path}: the data of {tensor.name!r} is said to be at {location!r}: {error}") from error
+    inside = file.is_relative_to(folder) and not Path(location).is_absolute()
+    if not location or location.startswith(IN_MEMORY) or not inside:
         raise RefusedModel(
             f"{path}: the data of {tensor.name!r} is said to be at {location!r}, outside the model's folder; refused"
         )
-    if not file.is_file():
+    if not there:
         raise RefusedModel(f"{path}: the data of {tensor.name!r} is missing: there is no file {location!r} beside it")
     try:
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
@@ -51,6 +59,16 @@ def _external(path: Path, tensor: onnx.TensorProto) -> Path:
             f"{path}: the data of {tensor.name!r} is {length} bytes at {offset} of {location!r}, which has only {size}"
         )
     return file
+
+
+def _all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    yield from _tensors(model.graph)
+    for function in model.functions:
+        for node in function.node:
+            yield from _of_attributes(node.attribute)
+    for training in model.training_info:
+        yield from _tensors(training.initialization)
+        yield from _tensors(training.algorithm)
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

@@ -23,15 +23,17 @@ def signature(folder: Path) -> Signature:
         saved = message("tensorflow.SavedModel").FromString(path.read_bytes())
     except (DecodeError, OSError) as error:
         raise RefusedModel(f"{path} is not a SavedModel, or is cut short: {error}") from error
-    graphs = [graph for graph in saved.meta_graphs if SERVING_TAG in graph.meta_info_def.tags] or list(saved.meta_graphs)
+    graphs = [graph for graph in saved.meta_graphs if SERVING_TAG in graph.meta_info_def.tags] or list(
+        saved.meta_graphs
+    )
     if not graphs:
         raise RefusedModel(f"{path} is not a SavedModel: it holds no graph")
-    found = {
-        name: each for name, each in graphs[0].signature_def.items() if not name.startswith("__") and each.outputs
-    }
+    found = {name: each for name, each in graphs[0].signature_def.items() if not name.startswith("__") and each.outputs}
     chosen = found.get(DEFAULT_SIGNATURE) or (next(iter(found.values())) if len(found) == 1 else None)
     if chosen is None:
-        raise RefusedModel(f"{path} has no signature {DEFAULT_SIGNATURE!r}; it has {', '.join(sorted(found)) or 'none'}")
+        raise RefusedModel(
+            f"{path} has no signature {DEFAULT_SIGNATURE!r}; it has {', '.join(sorted(found)) or 'none'}"
+        )
     return Signature(_specs(path, chosen.inputs), _specs(path, chosen.outputs))
 
 
@@ -42,6 +44,6 @@ def _specs(path: Path, infos: Any) -> tuple[TensorSpec, ...]:
         datatype = TF_DATATYPES.get(info.dtype)
         if datatype is None:
             raise RefusedModel(f"{path}: {name!r} is of TensorFlow type {info.dtype}, which is not served")
-        shape = None if info.tensor_shape.unknown_rank else tuple(side.size for side in info.tensor_shape.dim)
+        shape = None if info.tensor_shape.unknown_rank else tuple(max(side.size, -1) for side in info.tensor_shape.dim)
         specs.append(TensorSpec(name, datatype, shape))
     return tuple(specs)

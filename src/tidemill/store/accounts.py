@@ -29,9 +29,7 @@ def add_key(connection: sqlite3.Connection, key_id: str, digest: bytes, tenant: 
 
 def revoke_key(connection: sqlite3.Connection, key_id: str) -> bool:
     """Whether there is such a key; revoking it again changes nothing."""
-    connection.execute(
-        "UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", (int(time.time()), key_id)
-    )
+    connection.execute("UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", (int(time.time()), key_id))
     return connection.execute("SELECT 1 FROM keys WHERE id = ?", (key_id,)).fetchone() is not None
 
 

@@ -10,16 +10,15 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+import needs
+
 ANSWER_S_MAX = 60
 
 
 @pytest.fixture(scope="session")
 def tensorflow_side() -> Iterator[Callable[..., Any]]:
     """Asks `tensorflow_side.py`, in the environment of TensorFlow: `tensorflow_side(verb, **arguments)`."""
-    python = Path(os.environ.get("TIDEMILL_TF_PYTHON", ROOT / ".venvs/tensorflow/bin/python"))
-    if not python.is_file():
-        pytest.skip(f"no TensorFlow environment at {python}; name its Python in TIDEMILL_TF_PYTHON")
+    python = needs.tensorflow_python()
     script = Path(__file__).with_name("tensorflow_side.py")
     child = subprocess.Popen(
         [python, script],

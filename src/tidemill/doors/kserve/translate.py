@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+import msgspec
 import numpy as np
 
 from tidemill.core.errors import MalformedRequest, WrongDatatype, WrongShape, WrongValue
@@ -14,6 +15,34 @@ from tidemill.core.tensor import DATATYPES, Array, Signature, Tensors, TensorSpe
 from tidemill.doors import json_values
 
 RANK_MAX = 32
+
+
+D = TypeVar("D")
+
+
+class _Input(msgspec.Struct, Generic[D], gc=False):
+    name: str
+    shape: list[int]
+    datatype: str
+    data: D | msgspec.UnsetType = msgspec.UNSET
+    parameters: dict[str, Any] | None = None
+
+
+class _Output(msgspec.Struct, gc=False):
+    name: str
+    parameters: dict[str, Any] | None = None
+
+
+class _Asked(msgspec.Struct, Generic[D], gc=False):
+    inputs: list[_Input[D]]
+    id: str = ""
+    outputs: list[_Output] | None = None
+    parameters: dict[str, Any] | None = None
+
+
+_RAW = msgspec.json.Decoder(_Asked[msgspec.Raw])
+_FLOATS = msgspec.json.Decoder(list[float])
+_FLOAT_TYPES = frozenset({"FP32", "FP64"})
 
 
 class Question:
@@ -33,70 +62,82 @@ def question(signature: Signature, body: bytes, json_length: int) -> Question:
 
     Raises the errors of the branch `CallerError` that tell what is wrong with the request.
     """
-    tail = memoryview(b"")
-    if json_length >= 0:
-        if json_length > len(body):
-            raise MalformedRequest(f"inference-header-content-length is {json_length}, the body has {len(body)} bytes")
+    if json_length < 0:
+        asked, tail = _decoded(body), _NO_BYTES
+    elif json_length <= len(body):
         whole = memoryview(body)
-        asked, tail = json_values.parse(whole[:json_length]), whole[json_length:]
+        asked, tail = _decoded(whole[:json_length]), whole[json_length:]
     else:
-        asked = json_values.parse(body)
-    if not isinstance(asked, dict):
-        raise MalformedRequest(f"the body is a JSON {type(asked).__name__}, expected an object with `inputs`")
-    given = asked.get("inputs")
-    if not isinstance(given, list):
-        raise MalformedRequest("the body has no list `inputs`")
+        raise MalformedRequest(f"inference-header-content-length is {json_length}, the body has {len(body)} bytes")
     tensors: dict[str, Array] = {}
     used = 0
-    for each in given:
-        name, array, taken = _input(signature, each, tail[used:])
-        if name in tensors:
-            raise MalformedRequest(f"input {name!r} is given twice")
-        tensors[name] = array
+    for each in asked.inputs:
+        if each.name in tensors:
+            raise MalformedRequest(f"input {each.name!r} is given twice")
+        array, taken = _array(signature, each, tail[used:] if tail else tail)
+        tensors[each.name] = array
         used += taken
     if used != len(tail):
         raise MalformedRequest(f"the body has {len(tail)} bytes of tensors, its inputs claim {used}")
     signature.check(tensors)
-    outputs, binary = _outputs(asked, signature) if "outputs" in asked or "parameters" in asked else ((), ())
-    request_id = asked.get("id", "")
-    if not isinstance(request_id, str):
-        raise MalformedRequest(f"`id` is a {type(request_id).__name__}, expected a string")
-    return Question(Predict(tensors, outputs), request_id, _timeout(asked), binary)
+    if asked.outputs is None and asked.parameters is None:
+        return Question(Predict(tensors), asked.id, None, ())
+    outputs, binary = _outputs(asked, signature)
+    return Question(Predict(tensors, outputs), asked.id, _timeout(asked.parameters), binary)
 
 
-def _input(signature: Signature, given: Any, tail: memoryview) -> tuple[str, Array, int]:
-    """(name, array, bytes of `tail` taken)"""
-    if not isinstance(given, dict):
-        raise MalformedRequest(f"an input is a JSON {type(given).__name__}, expected an object")
-    name, datatype, shape = given.get("name"), given.get("datatype"), given.get("shape")
-    if not isinstance(name, str):
-        raise MalformedRequest("an input has no `name`")
+_NO_BYTES = memoryview(b"")
+
+
+def _decoded(body: bytes | memoryview) -> _Asked[Any]:
+    try:
+        return _RAW.decode(body)
+    except msgspec.ValidationError as error:
+        raise MalformedRequest(f"the body is no V2 infer request: {error}") from error
+    except (msgspec.DecodeError, RecursionError):
+        value = json_values.parse(body)  # raises, unless what stands there is NaN or Infinity
+    try:
+        return msgspec.convert(value, _Asked[Any])
+    except msgspec.ValidationError as error:
+        raise MalformedRequest(f"the body is no V2 infer request: {error}") from error
+
+
+def _array(signature: Signature, given: _Input[Any], tail: memoryview) -> tuple[Array, int]:
+    """The input and how many bytes of `tail` it took."""
+    name, shape = given.name, given.shape
     spec = signature.input(name)
-    if datatype != spec.datatype:
-        raise WrongDatatype(f"input {name!r} has datatype {datatype!r}, expected {spec.datatype}")
-    if not isinstance(shape, list) or len(shape) > RANK_MAX:
-        raise _not_a_shape(name, shape)
+    if given.datatype != spec.datatype:
+        raise WrongDatatype(f"input {name!r} has datatype {given.datatype!r}, expected {spec.datatype}")
     count = 1
     for side in shape:
-        if type(side) is not int or side < 0:
-            raise _not_a_shape(name, shape)
+        if side < 0:
+            raise WrongShape(f"input {name!r} has shape {str(shape)[:100]}, expected sizes of 0 or more")
         count *= side
-    parameters = given.get("parameters")
-    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
-    if size is not None:
+    if len(shape) > RANK_MAX:
+        raise WrongShape(f"input {name!r} has {len(shape)} dimensions, at most {RANK_MAX} are served")
+    if given.parameters is not None and "binary_data_size" in given.parameters:
+        size = given.parameters["binary_data_size"]
         if type(size) is not int or not 0 <= size <= len(tail):
             raise MalformedRequest(f"input {name!r}: binary_data_size is {size}, the body has {len(tail)} bytes left")
-        return name, from_bytes(spec, count, tail[:size]).reshape(shape), size
-    if "data" not in given:
+        return from_bytes(spec, count, tail[:size]).reshape(shape), size
+    if given.data is msgspec.UNSET:
         raise MalformedRequest(f"input {name!r} has neither `data` nor parameters.binary_data_size")
-    array = json_values.to_array(spec, given["data"])
+    array = _from_json(spec, given.data)
     if array.size != count:
         raise WrongShape(f"input {name!r} has {array.size} values, its shape {shape} wants {count}")
-    return name, array.reshape(shape), 0
+    return array.reshape(shape), 0
 
 
-def _not_a_shape(name: str, shape: Any) -> WrongShape:
-    return WrongShape(f"input {name!r} has shape {str(shape)[:100]}, expected a list of sizes")
+def _from_json(spec: TensorSpec, data: Any) -> Array:
+    if type(data) is not msgspec.Raw:
+        return json_values.to_array(spec, data)
+    if spec.datatype in _FLOAT_TYPES:
+        try:
+            flat = _FLOATS.decode(data)  # the common case, and checked as it is read
+        except msgspec.ValidationError:
+            return json_values.to_array(spec, json_values.parse(memoryview(data)))
+        return json_values.floats(spec, flat)
+    return json_values.to_array(spec, json_values.parse(memoryview(data)))
 
 
 def from_bytes(spec: TensorSpec, count: int, raw: bytes | memoryview) -> Array:
@@ -139,38 +180,25 @@ def to_bytes(array: Array) -> bytes:
     return array.tobytes()
 
 
-def _outputs(asked: dict[str, Any], signature: Signature) -> tuple[tuple[str, ...], Collection[str] | None]:
-    parameters = asked.get("parameters") or {}
-    if not isinstance(parameters, dict):
-        raise MalformedRequest("`parameters` is expected to be an object")
-    all_binary = parameters.get("binary_data_output", False)
-    wanted = asked.get("outputs") or []
-    if not isinstance(wanted, list):
-        raise MalformedRequest("`outputs` is expected to be a list")
-    if not wanted:
+def _outputs(asked: _Asked[Any], signature: Signature) -> tuple[tuple[str, ...], Collection[str] | None]:
+    all_binary = bool(asked.parameters and asked.parameters.get("binary_data_output", False))
+    if not asked.outputs:
         return (), None if all_binary else ()
-    names, binary = [], []
-    for each in wanted:
-        name = each.get("name") if isinstance(each, dict) else None
-        if not isinstance(name, str):
-            raise MalformedRequest("an entry of `outputs` has no `name`")
-        own = each.get("parameters") or {}
-        if not isinstance(own, dict):
-            raise MalformedRequest(f"output {name!r}: `parameters` is expected to be an object")
+    binary = []
+    for each in asked.outputs:
+        own = each.parameters or {}
         if "classification" in own or "shared_memory_region" in own:
-            raise MalformedRequest(f"output {name!r}: classification and shared memory are not served")
-        names.append(name)
+            raise MalformedRequest(f"output {each.name!r}: classification and shared memory are not served")
         if own.get("binary_data", all_binary):
-            binary.append(name)
-    outputs = tuple(names)
+            binary.append(each.name)
+    outputs = tuple(each.name for each in asked.outputs)
     signature.check_outputs(outputs)
     return outputs, binary
 
 
-def _timeout(asked: dict[str, Any]) -> float | None:
-    """Triton's request parameter `timeout`, in microseconds."""
-    parameters = asked.get("parameters")
-    given = parameters.get("timeout") if isinstance(parameters, dict) else None
+def _timeout(parameters: dict[str, Any] | None) -> float | None:
+    """Triton's request parameter `timeout`, in microseconds; 0 is none."""
+    given = parameters.get("timeout") if parameters else None
     if given is None:
         return None
     if type(given) is not int or given < 0:

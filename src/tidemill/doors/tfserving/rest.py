@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tidemill.core.errors import UnknownVersion
+from tidemill.core.errors import UnknownRoute, UnknownVersion
 from tidemill.doors.framework import caller, reply
 from tidemill.doors.tfserving import translate
 from tidemill.doors.way import version_of
@@ -38,10 +38,17 @@ def routes(service: Service) -> list[Route]:
         found = service.fleet.find(name, version_of(name, request.path_params.get("version")))
         return reply(translate.metadata(found.name, found.version, found.signature))
 
+    async def verb(request: Request) -> Response:
+        raise UnknownRoute(f"there is nothing to ask at {request.url.path}; `:predict` is what a model is asked")
+
     paths = {
         "/v1/models/{name}": status,
         "/v1/models/{name}/versions/{version}": status,
         "/v1/models/{name}/metadata": metadata,
         "/v1/models/{name}/versions/{version}/metadata": metadata,
     }
-    return [Route(path, endpoint, methods=["GET"]) for path, endpoint in paths.items()]
+    verbs = ("/v1/models/{name}", "/v1/models/{name}/versions/{version}")
+    return [
+        *(Route(path, endpoint, methods=["GET"]) for path, endpoint in paths.items()),
+        *(Route(path, verb, methods=["POST"]) for path in verbs),
+    ]

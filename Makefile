@@ -1,0 +1,79 @@
+# The verbs of this repository; `make` alone explains them. A target runs again only when pyproject.toml,
+# constraints.txt or what it needs has changed.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+DECLARED := pyproject.toml constraints.txt
+BENCHMARKS := front grpc_front magika
+
+# Pins reach the build backend too: pip before 25.3 reads the first variable there, later ones the second.
+PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
+	$(BIN)/python -m pip install --quiet -c constraints.txt
+
+.PHONY: help install demo test test-fast soak lint format bench docs clean
+
+help: ## explain the targets
+	@echo "make TARGET   (PYTHON=python3.12 chooses the Python, 3.11 or newer; ARGS=... goes to the command)"
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
+
+install: $(VENV)/.installed ## .venv with the `tidemill` command and all that tests and checks need
+
+demo: $(if $(wildcard $(VENV)/.installed),$(VENV)/.installed,$(VENV)/.demo) ## fetch small real models and serve them, in the foreground
+	$(BIN)/tidemill demo $(ARGS)
+
+test: install ## every test but the soak; brings TensorFlow's client and chromium where it can
+	@tests/peers/prepare "$(PYTHON)"
+	@$(BIN)/python -m pytest -m "not soak" $(ARGS)
+
+test-fast: install ## the tests that take no browser and no patience: under a minute
+	@$(BIN)/python -m pytest -m "not slow and not browser and not soak" $(ARGS)
+
+soak: install ## the tests that take minutes; what they say goes to docs/soak/ too
+	@mkdir -p docs/soak
+	@$(BIN)/python -m pytest -m soak --verbose -rA $(ARGS) 2>&1 | tee docs/soak/last-run.txt
+
+lint: install ## ruff, mypy, the floors, compiled schemas and written docs: nothing is changed
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check --quiet src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python src/tidemill/core/schemas/build.py --check
+	$(if $(wildcard docs/build.py),$(BIN)/python docs/build.py --check)
+
+format: install ## let ruff mend and format src, tests and benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks
+
+bench: install ## every benchmark, against its limit; results go to benchmarks/results/
+	@status=0; for each in $(BENCHMARKS); do $(BIN)/python benchmarks/$$each.py $(ARGS) || status=$$?; done; exit $$status
+
+docs: install ## write docs/reference anew
+	$(if $(wildcard docs/build.py),$(BIN)/python docs/build.py,@echo "there is no docs/build.py")
+
+clean: ## remove what can be made again: environments, caches, build results
+	rm -rf .venv .venvs build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.installed: $(DECLARED)
+	@$(MAKE) $(VENV)/.python
+	$(PIP) -e '.[demo,dev]'
+	@touch $@ $(VENV)/.demo
+
+$(VENV)/.demo: $(DECLARED)
+	@$(MAKE) $(VENV)/.python
+	$(PIP) -e '.[demo]'
+	@touch $@
+
+# An environment that was begun and not finished is finished; a whole one is left alone.
+.PHONY: $(VENV)/.python
+$(VENV)/.python:
+	@"$(PYTHON)" -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"{sys.executable} is Python {sys.version.split()[0]}; Tidemill wants 3.11 or newer: make PYTHON=python3.12 ...")'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv $(VENV)

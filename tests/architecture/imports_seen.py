@@ -1,0 +1,62 @@
+"""Run by tests in a Python of its own: imports what it is told, and prints as JSON what that loaded and set going.
+
+`imports_seen.py everything` imports every module of tidemill; `imports_seen.py command WORD ...` runs the command.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pkgutil
+import sys
+import threading
+from contextlib import redirect_stdout
+
+# Not subprocess.Popen: on Linux, ctypes asks `ldconfig` where a library lies, when NiceGUI is imported.
+WATCHED = {"socket.__new__", "socket.bind", "socket.connect", "socket.getaddrinfo", "os.fork"}
+
+
+class Watch:
+    """What was set going, and while which module was imported."""
+
+    def __init__(self) -> None:
+        self.doing = "start"
+        self.events: list[str] = []
+        sys.addaudithook(lambda event, _: self.saw(event) if event in WATCHED else None)
+        start = threading.Thread.start  # no audit event tells of threads before Python 3.12
+
+        def watched(thread: threading.Thread) -> None:
+            self.saw("thread")
+            start(thread)
+
+        threading.Thread.start = watched  # type: ignore[method-assign]
+
+    def saw(self, event: str) -> None:
+        self.events.append(f"{self.doing}: {event}")
+
+
+def everything(watch: Watch) -> None:
+    import tidemill
+
+    for module in pkgutil.walk_packages(tidemill.__path__, "tidemill."):
+        watch.doing = module.name
+        importlib.import_module(module.name)
+
+
+def command(words: list[str]) -> int:
+    from tidemill.cli import main
+
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        return main.run(words)
+
+
+def main(words: list[str]) -> None:
+    watch = Watch()
+    code = command(words[1:]) if words[0] == "command" else everything(watch)
+    loaded = sorted({name.partition(".")[0] for name, module in sys.modules.items() if module is not None})
+    json.dump({"code": code, "loaded": loaded, "events": watch.events}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

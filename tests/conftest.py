@@ -1,0 +1,19 @@
+"""For every test: no setting of this machine for Tidemill reaches it or its services, and OpenVINO reports nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import needs
+
+KEPT = "TIDEMILL_CACHE_DIR"
+"""What was fetched once need not be fetched by every run."""
+
+
+def pytest_configure() -> None:
+    assert needs.ROOT.is_dir()  # `needs` has read the variables that are meant for tests
+    for name in list(os.environ):
+        if name.startswith("TIDEMILL_") and name != KEPT:
+            del os.environ[name]
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

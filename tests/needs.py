@@ -1,0 +1,35 @@
+"""What a test needs from the machine: gives it, or skips the test; fails it where everything must be there.
+
+`CI=true` or `TIDEMILL_REQUIRE_ALL=1` say that everything must: then nothing is skipped unseen.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TENSORFLOW_PYTHON = Path(os.environ.get("TIDEMILL_TF_PYTHON", ROOT / ".venvs/tensorflow/bin/python"))
+EVERYTHING = os.environ.get("CI") == "true" or os.environ.get("TIDEMILL_REQUIRE_ALL") == "1"
+
+
+def chromium() -> str:
+    """The path of Debian's browser."""
+    return shutil.which("chromium") or _missing("needs Debian's chromium: apt-get install chromium")
+
+
+def tensorflow_python() -> Path:
+    """The Python of an environment with TensorFlow and its serving client."""
+    if not TENSORFLOW_PYTHON.is_file():
+        _missing(f"no TensorFlow at {TENSORFLOW_PYTHON}: `make test` brings it, or TIDEMILL_TF_PYTHON names its Python")
+    return TENSORFLOW_PYTHON
+
+
+def _missing(reason: str) -> NoReturn:
+    if EVERYTHING:
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

@@ -1,0 +1,156 @@
+"""Small models that show what a service must bear, laid out as a repository DIR/NAME/1/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from tidemill.core.tensor import DTYPES
+from tidemill.kit.install import install
+
+GATHER_ROWS = 10
+SIDE = 192
+STEPS_MIN = 16
+
+
+def lay_out(folder: Path) -> Path:
+    """Every small model under `folder`, `half` among them. Needs no network."""
+    install(["half"], folder)
+    for name, model in {
+        "fixed": fixed(),
+        "two": two_inputs(),
+        "whole": whole_numbers(),
+        "text": text(),
+        "poison": poison(),
+        "slow": slow(),
+    }.items():
+        save(folder, name, model)
+    for datatype in DTYPES:
+        echo(folder, f"echo-{datatype.lower()}", datatype)
+    return folder
+
+
+def save(folder: Path, name: str, model: ModelProto, version: int = 1) -> Path:
+    place = folder / name / str(version)
+    place.mkdir(parents=True)
+    (place / "model.onnx").write_bytes(model.SerializeToString())
+    return place
+
+
+def echo(folder: Path, name: str, datatype: str, shape: tuple[int, ...] = (-1, -1), version: int = 1) -> Path:
+    """Answers `x` as `y`."""
+    place = folder / name / str(version)
+    place.mkdir(parents=True)
+    tables = [
+        f'[[{kind}]]\nname = "{tensor}"\ndatatype = "{datatype}"\nshape = {list(shape)}\n'
+        for kind, tensor in (("inputs", "x"), ("outputs", "y"))
+    ]
+    (place / "tidemill.toml").write_text("\n".join(['engine = "echo"', *tables]))
+    return place
+
+
+def fixed() -> ModelProto:
+    """y = -x, FP32 of exactly [2, 3]: no batch dimension."""
+    return _model(
+        [helper.make_node("Neg", ["x"], ["y"])],
+        [_tensor("x", TensorProto.FLOAT, [2, 3])],
+        [_tensor("y", TensorProto.FLOAT, [2, 3])],
+    )
+
+
+def two_inputs() -> ModelProto:
+    """sum = a + b, twice = count + count."""
+    return _model(
+        [helper.make_node("Add", ["a", "b"], ["sum"]), helper.make_node("Add", ["count", "count"], ["twice"])],
+        [
+            _tensor("a", TensorProto.FLOAT, ["rows", 3]),
+            _tensor("b", TensorProto.FLOAT, ["rows", 3]),
+            _tensor("count", TensorProto.INT64, ["rows", 1]),
+        ],
+        [_tensor("sum", TensorProto.FLOAT, ["rows", 3]), _tensor("twice", TensorProto.INT64, ["rows", 1])],
+    )
+
+
+def whole_numbers() -> ModelProto:
+    """y = x, INT64 [rows, 2]."""
+    return _model(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        [_tensor("x", TensorProto.INT64, ["rows", 2])],
+        [_tensor("y", TensorProto.INT64, ["rows", 2])],
+    )
+
+
+def text() -> ModelProto:
+    """y = x, strings."""
+    return _model(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        [_tensor("x", TensorProto.STRING, ["rows"])],
+        [_tensor("y", TensorProto.STRING, ["rows"])],
+    )
+
+
+def poison() -> ModelProto:
+    """y = 10 * x for x from 0 to 9; any other x fails, and with it a batch that holds it."""
+    table = numpy_helper.from_array(np.arange(0, 10 * GATHER_ROWS, 10, dtype=np.float32), "table")
+    return _model(
+        [helper.make_node("Gather", ["table", "x"], ["y"])],
+        [_tensor("x", TensorProto.INT64, ["rows"])],
+        [_tensor("y", TensorProto.FLOAT, ["rows"])],
+        [table],
+    )
+
+
+def slow(steps: int | None = None) -> ModelProto:
+    """As many matrix products as its input `steps` says (at least 16; or `steps`, whatever it says), each a good tenth of
+    a millisecond; y is 0.
+
+    The least keeps it slow for the zeros of a warm-up, so that it never runs on the service's own thread.
+    """
+    body = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["state_in", "weights"], ["state_out"]),
+            helper.make_node("Identity", ["go_in"], ["go_out"]),
+        ],
+        "step",
+        [
+            _tensor("i", TensorProto.INT64, []),
+            _tensor("go_in", TensorProto.BOOL, []),
+            _tensor("state_in", TensorProto.FLOAT, [SIDE, SIDE]),
+        ],
+        [_tensor("go_out", TensorProto.BOOL, []), _tensor("state_out", TensorProto.FLOAT, [SIDE, SIDE])],
+    )
+    fixed_steps = [] if steps is None else [numpy_helper.from_array(np.array(steps, np.int64), "always")]
+    return _model(
+        [
+            helper.make_node("Max", ["steps", "least"], ["wanted"]),
+            helper.make_node("Loop", ["wanted" if steps is None else "always", "go", "start"], ["end"], body=body),
+            helper.make_node("ReduceSum", ["end"], ["sum"], keepdims=0),
+            helper.make_node("Cast", ["steps"], ["told"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["sum", "told"], ["y"]),
+        ],
+        [_tensor("steps", TensorProto.INT64, [])],
+        [_tensor("y", TensorProto.FLOAT, [])],
+        [
+            numpy_helper.from_array(np.zeros((SIDE, SIDE), np.float32), "weights"),
+            numpy_helper.from_array(np.zeros((SIDE, SIDE), np.float32), "start"),
+            numpy_helper.from_array(np.array(True), "go"),
+            numpy_helper.from_array(np.array(STEPS_MIN, np.int64), "least"),
+            *fixed_steps,
+        ],
+    )
+
+
+def _tensor(name: str, kind: int, shape: list[int | str]) -> ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def _model(
+    nodes: list[NodeProto],
+    inputs: list[ValueInfoProto],
+    outputs: list[ValueInfoProto],
+    initializers: list[TensorProto] | None = None,
+) -> ModelProto:
+    graph = helper.make_graph(nodes, "small", inputs, outputs, initializers or [])
+    return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)])
