@@ -42,7 +42,7 @@ soak: install ## the tests that take minutes; what they say goes to docs/soak/ t
 
 lint: install ## ruff, mypy, the floors, compiled schemas and written docs: nothing is changed
 	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check --quiet src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python src/tidemill/core/schemas/build.py --check

@@ -139,7 +139,6 @@ class Owner:
         self.commits = GroupCommit(
             lambda rows: charges.book(self._writer, rows),
             settings.commit_queue_max,
-            lambda: self.gate.moves,
             settings.commit_delay_ms / 1000,
         )
         self.fleet = LocalFleet(fleet_policy(settings))

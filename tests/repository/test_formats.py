@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import crafted
@@ -40,6 +40,7 @@ def test_what_is_no_model_is_none(tmp_path: Path, content: bytes) -> None:
     assert recognise(tmp_path) is None
 
 
+@settings(deadline=None)
 @given(content=st.binary(max_size=64))
 def test_any_bytes_are_judged_without_a_fault(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import crafted
@@ -60,6 +60,7 @@ def test_corrupt_truncated_and_empty_files_are_refused(folder: Path, content: by
     refused(path, "not an ONNX model")
 
 
+@settings(deadline=None)
 @given(content=st.binary(max_size=80), cut=st.integers(0, len(GOOD)))
 def test_no_bytes_bring_it_down(tmp_path_factory: pytest.TempPathFactory, content: bytes, cut: int) -> None:
     path = tmp_path_factory.getbasetemp() / "any.onnx"
@@ -127,8 +128,7 @@ def test_link_within_the_folder_is_followed_and_a_loop_is_refused(folder: Path) 
     (folder / "link").symlink_to("weights.bin")
     check(save(folder, with_weights(pointing("link"))))
     (folder / "loop").symlink_to("loop")
-    with pytest.raises((RefusedModel, RuntimeError)):
-        check(save(folder, with_weights(pointing("loop"))))
+    refused(save(folder, with_weights(pointing("loop"))), "weights")
 
 
 def test_name_with_a_nul_is_refused(folder: Path) -> None:

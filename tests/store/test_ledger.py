@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidemill.store import database, ledger
@@ -66,6 +66,7 @@ def test_usage_is_summed_by_tenant_key_and_model(connection: sqlite3.Connection)
     assert ledger.usage(connection, "nobody") == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from("tu"), st.integers(0, 10**12)), max_size=30))
 def test_sums_balance_with_the_total_whatever_is_booked_twice(rows: list[tuple[int, str, int]]) -> None:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:

@@ -1,9 +1,8 @@
 """Many small durable writes as few large ones; the loop's side and the writer thread of the owner process.
 
-A commit costs the same for one row as for thirty, so a group is held while the loop still has requests to work on, and
-handed to the thread as soon as the loop falls quiet: holding it then would gain nothing. A request that is alone does not
-wait. The waiting rows belong to the loop, a group in flight to the thread; they pass through two calls, never through
-shared lists.
+A commit costs the same for one row as for thirty, so a group is held for a few milliseconds when as many as are held for
+use to come in that time (`group_size.py`). The waiting rows belong to the loop, a group in flight to the thread; they pass
+through two calls, never through shared lists.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ import asyncio
 import logging
 import queue
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from tidemill.account.group_size import GroupSize
 from tidemill.core.errors import LedgerUnavailable
 
 log = logging.getLogger(__name__)
@@ -25,10 +24,6 @@ Book: TypeAlias = Callable[[Sequence[Row]], None]
 """Writes rows durably, or raises and has written none."""
 
 
-QUIET_TURNS = 3
-"""Turns of the loop without progress after which it has nothing left to do; a gRPC call takes a few between two steps."""
-
-
 class GroupCommit:
     """A bounded queue before a writer thread.
 
@@ -36,21 +31,15 @@ class GroupCommit:
     that waited is durable.
     """
 
-    def __init__(
-        self, book: Book, queue_max: int, progress: Callable[[], int] = lambda: 0, delay_s: float = 0.0
-    ) -> None:
-        """`progress` gives a number that moves while requests are worked on; `delay_s` is how long a group is held for
-        them at most."""
+    def __init__(self, book: Book, queue_max: int, delay_s: float = 0.0) -> None:
+        """`delay_s` is how long a group is held at most."""
         self._book = book
-        self._progress = progress
         self._delay_s = delay_s
-        self._seen = 0
-        self._quiet_turns = 0
-        self._held_since = 0.0
-        self._holding = False
+        self._loop = asyncio.get_running_loop()
+        self._size = GroupSize()
+        self._timer: asyncio.TimerHandle | None = None
         self._writing = False
         self._queue_max = queue_max
-        self._loop = asyncio.get_running_loop()
         self._rows: list[Row] = []
         self._waiters: list[asyncio.Future[None]] = []
         self._closed = False
@@ -68,7 +57,7 @@ class GroupCommit:
         future = self._loop.create_future()
         rows.append(row)
         self._waiters.append(future)
-        if not self._writing and not self._holding:
+        if not self._writing:
             self._hold()
         return future
 
@@ -79,21 +68,18 @@ class GroupCommit:
         await asyncio.to_thread(self._thread.join)
 
     def _hold(self) -> None:
-        self._holding = True
-        self._quiet_turns = 0
-        self._held_since = time.monotonic()
-        self._loop.call_soon(self._watch)
+        """Hand over after this turn of the loop when as many wait as are worth waiting for, else in a moment."""
+        enough = len(self._rows) >= self._size.target
+        if self._timer is not None:
+            if not enough:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_later(0.0 if enough else self._delay_s, self._hand_over)
 
-    def _watch(self) -> None:
-        """Once in each turn of the loop while a group is held."""
-        seen = self._progress() + len(self._rows)
-        self._quiet_turns = self._quiet_turns + 1 if seen == self._seen else 0
-        self._seen = seen
-        if self._quiet_turns < QUIET_TURNS and time.monotonic() - self._held_since < self._delay_s:
-            self._loop.call_soon(self._watch)
-            return
-        self._holding = False
+    def _hand_over(self) -> None:
+        self._timer = None
         if self._rows and not self._closed:
+            self._size.handed_over(len(self._rows), self._queue_max)
             self._writing = True
             self._groups.put((self._rows, self._waiters))
             self._rows, self._waiters = [], []

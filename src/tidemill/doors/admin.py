@@ -50,7 +50,7 @@ def routes(service: Service, administration: Administration) -> list[Route]:
 
     async def usage(request: Request) -> Response:
         since = request.query_params.get("since_ms", "0")
-        if not since.isdigit() or len(since) > 15:
+        if not (since.isascii() and since.isdigit()) or len(since) > 15:
             raise MalformedRequest(f"since_ms is {since[:40]!r}, expected milliseconds since 1970")
         rows = administration.usage(request.query_params.get("tenant"), int(since))
         return reply({"rows": [msgspec.to_builtins(row) for row in rows]})

@@ -72,14 +72,14 @@ class Calls:
     def handler(self, method: Method, *, keyless: bool = False) -> grpc.RpcMethodHandler:
         """`method` as gRPC wants it. A `keyless` one answers whoever asks."""
 
-        async def handle(_: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        async def handle(body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             call = Call()
             self.in_flight += 1
             try:
                 self._read_head(call, context)
                 if not keyless:
                     call.caller = self.service.identity.recognise(call.credential)
-                call.body = await self._body(call, context)
+                call.body = body
                 reply = await method(call)
             except TidemillError as error:
                 self.service.failed(call.served, error.code)
@@ -98,7 +98,7 @@ class Calls:
             context.set_trailing_metadata((("x-request-id", call.request_id),))
             return reply
 
-        return grpc.stream_unary_rpc_method_handler(handle)
+        return grpc.unary_unary_rpc_method_handler(handle)
 
     def find(self, call: Call, name: str, version: int | None) -> Served:
         """The model that `call` is about. Raises what `Fleet.find` raises."""

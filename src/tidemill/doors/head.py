@@ -36,8 +36,8 @@ class Head:
             if name == b"content-length":
                 self.content_length = _number(name, value)
             elif name == b"authorization":
-                scheme, _, credential = value.decode("latin-1").partition(" ")
-                self.credential = credential.strip() if scheme.lower() == "bearer" else ""
+                if value[:7].lower() == b"bearer ":
+                    self.credential = value[7:].strip().decode("latin-1")
             elif name == b"x-request-id":
                 self.given_id = self.request_id = checked_request_id(value.decode("latin-1"))
                 REQUEST_ID.set(self.request_id)

@@ -2,7 +2,7 @@
 
 Runs in the process of its engine. Work-conserving: a batch starts as soon as the engine is free, with whatever waits;
 batches form while the previous one runs. All state belongs to the loop; the engine runs on a thread of the lane, or on
-the loop itself when it is faster than a thread is to reach.
+the loop itself when it is faster than a thread is to reach: then a batch forms while the loop is busy reading requests.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import msgspec
 
 from tidemill.core.contracts import Clock, Engine
 from tidemill.core.errors import DeadlineExceeded, EngineFailed, ModelNotReady, Overloaded, TidemillError
+from tidemill.core.quiet import WhenQuiet
 from tidemill.core.request import InferenceRequest
 from tidemill.core.tensor import Array, Tensors
 from tidemill.core.tensor import rows as rows_of
@@ -33,6 +34,8 @@ INLINE_ELEMENTS_MAX = 65_536
 """Larger batches always leave the loop free."""
 INLINE_SLACK = 4.0
 """A batch under load takes several times what a row alone took on a warm, idle core, and is still worth no thread."""
+QUICK_HOLD_S = 0.002
+"""How long a quick model's batch may form on a busy loop: running it sooner would only keep the loop from reading."""
 WEIGHED_EACH = 16
 _SMOOTHING = 0.1
 
@@ -88,6 +91,8 @@ class Lane:
         self._splits = True
         self._cpu_s = compute_s
         self._answered = 0
+        self._submitted = 0
+        self._when_quiet = WhenQuiet(self._loop, lambda: self._submitted, QUICK_HOLD_S, self._dispatch)
         self._quick = compute_s <= policy.inline_s_max
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lane")
         self._sweeper: asyncio.TimerHandle | None = None
@@ -121,10 +126,10 @@ class Lane:
         self._waiting.append(
             _Entry(work.inputs, work.outputs, rows or 1, key, request.deadline, self._clock(), future)
         )
+        self._submitted += 1
         if not self._busy and not self._scheduled:
-            self._scheduled = True
             self._idle.clear()
-            self._loop.call_soon(self._dispatch)
+            self._schedule()
             if self._sweeper is None:
                 self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
         return future
@@ -143,6 +148,13 @@ class Lane:
         self.engine.close()
 
     # -- the loop's side -----------------------------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        self._scheduled = True
+        if self._quick:
+            self._when_quiet.hold()
+        else:
+            self._loop.call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
         """Start the next batch of those that still want an answer."""
@@ -209,7 +221,7 @@ class Lane:
                 stats.latency.observe(now - entry.arrived)
                 future.set_result(answer)
         if self._waiting:
-            self._dispatch()
+            self._schedule()
         else:
             self._idle.set()
 

@@ -35,6 +35,9 @@ OV_TYPES = {
 }
 
 
+INT32 = np.iinfo(np.int32)
+
+
 def load(package: ModelPackage, threads: int) -> OpenVinoEngine:
     """Raises `RefusedModel`, also when what was read is not what the package's own signature declares."""
     core = ov.Core()
@@ -63,10 +66,16 @@ class OpenVinoEngine:
         names = frozenset(spec.name for spec in signature.outputs)
         self._outputs = {_name(port, names): port for port in compiled.outputs}
         self._order = [spec.name for spec in signature.outputs]
+        self._wide = [spec.name for spec in signature.inputs if spec.datatype in ("INT64", "UINT64")]
 
     def predict(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
+        given = dict(inputs)
+        for name in self._wide:
+            _check_width(name, given[name])
         try:
-            self._request.infer(dict(inputs), share_inputs=True)
+            # Not `infer`: with one thread it swallows what the model raises, and the answer of the call before comes out.
+            self._request.start_async(given, share_inputs=True)
+            self._request.wait()
             # Copied: the request's own buffers are written again by the next call.
             return {name: self._copied(name) for name in outputs or self._order}
         except RuntimeError as error:
@@ -78,6 +87,15 @@ class OpenVinoEngine:
 
     def close(self) -> None:
         del self._request, self._outputs
+
+
+def _check_width(name: str, array: np.ndarray[Any, Any]) -> None:
+    """OpenVINO's CPU plug-in computes whole numbers in 32 bits, and says nothing when one does not fit."""
+    if array.size and (array.max() > INT32.max or array.min() < INT32.min):
+        raise RefusedByEngine(
+            f"input {name!r} holds values from {array.min()} to {array.max()}; OpenVINO computes in 32 bits, so they must"
+            f" lie between {INT32.min} and {INT32.max} (the engine `onnx` has no such bound)"
+        )
 
 
 def _held_against(declared: Signature, read: Signature, package: ModelPackage) -> Signature:

@@ -155,7 +155,7 @@ def _source(path: Path) -> str:
         if place.is_file():
             try:
                 return str(msgspec.json.decode(place.read_bytes()).get("source", ""))
-            except (msgspec.DecodeError, AttributeError, RecursionError):
+            except (msgspec.DecodeError, UnicodeDecodeError, AttributeError, RecursionError):
                 return ""
     return ""
 

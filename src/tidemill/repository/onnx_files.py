@@ -40,7 +40,7 @@ def _external(path: Path, tensor: onnx.TensorProto) -> Path:
     try:
         file: Path = (folder / location).resolve()
         there = file.is_file()
-    except (OSError, ValueError) as error:  # too long a name; a NUL in it
+    except (OSError, ValueError, RuntimeError) as error:  # too long a name; a NUL in it; a circle of links
         raise RefusedModel(f"{path}: the data of {tensor.name!r} is said to be at {location!r}: {error}") from error
     inside = file.is_relative_to(folder) and not Path(location).is_absolute()
     if not location or location.startswith(IN_MEMORY) or not inside:

@@ -14,8 +14,6 @@ RETRY_AFTER_S = 1.0
 
 class BoundedQueue:
     """Holds `queue_max` requests for each model; one more is refused at once, and so is all while draining.
-
-    `moves` counts what happens here: it stands still when nothing does.
     """
 
     def __init__(self, queue_max: int, is_draining: Callable[[], bool]) -> None:
@@ -23,10 +21,8 @@ class BoundedQueue:
         self._is_draining = is_draining
         self._held: dict[str, int] = {}
         self.in_flight = 0
-        self.moves = 0
 
     def limit(self, caller: Caller, served: Served) -> None:
-        self.moves += 1
         if self._is_draining():
             raise Draining("this server is going down; ask another", retry_after_s=RETRY_AFTER_S)
         self._check(served.name)
@@ -46,7 +42,6 @@ class BoundedQueue:
         self._check(model)
         self._held[model] = self._held.get(model, 0) + 1
         self.in_flight += 1
-        self.moves += 1
 
     def give_back(self, model: str) -> None:
         left = self._held[model] - 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -38,6 +40,8 @@ class UsageRow(msgspec.Struct, frozen=True):
 
 _ROW = "(" + ", ".join("?" * 10) + ")"
 _ROWS_PER_STATEMENT = 1000
+STATEMENTS_REMEMBERED = 128
+"""As many as sqlite3 keeps prepared."""
 
 
 def book(connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> None:
@@ -60,8 +64,12 @@ def book(connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> None:
 
 
 def _insert(connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> None:
-    statement = "INSERT OR IGNORE INTO charges VALUES " + ", ".join([_ROW] * len(rows))
-    connection.execute(statement, [value for row in rows for value in row])
+    connection.execute(_insertion(len(rows)), list(chain.from_iterable(rows)))
+
+
+@lru_cache(STATEMENTS_REMEMBERED)
+def _insertion(rows: int) -> str:
+    return "INSERT OR IGNORE INTO charges VALUES " + ", ".join([_ROW] * rows)
 
 
 def usage(connection: sqlite3.Connection, tenant: str | None = None, since_ms: int = 0) -> list[UsageRow]:

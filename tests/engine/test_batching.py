@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidemill.core.tensor import Array
+from tidemill.engine.batching import join, joining_key, part, take
+
+
+@dataclass
+class Waiter:
+    key: Hashable | None
+    rows: int
+
+
+waiters = st.lists(st.builds(Waiter, st.sampled_from(["a", "b", None]), st.integers(1, 12)), min_size=1, max_size=30)
+
+
+@given(waiters, st.integers(1, 10))
+def test_batches_are_bounded_and_nobody_is_lost_or_overtaken(waiting: list[Waiter], rows_max: int) -> None:
+    left = deque(waiting)
+    taken: list[Waiter] = []
+    while left:
+        batch = take(left, rows_max)
+        assert batch
+        assert len(batch) == 1 or sum(each.rows for each in batch) <= rows_max
+        assert len({each.key for each in batch}) == 1
+        assert len(batch) == 1 or batch[0].key is not None
+        taken += batch
+    assert all(one is other for one, other in zip(taken, waiting, strict=True))
+
+
+@given(waiters, st.integers(1, 10))
+def test_batch_is_as_large_as_the_order_allows(waiting: list[Waiter], rows_max: int) -> None:
+    left = deque(waiting)
+    batch = take(left, rows_max)
+    if left and batch[0].key is not None and left[0].key == batch[0].key:
+        assert sum(each.rows for each in batch) + left[0].rows > rows_max
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> list[dict[str, Array]]:
+    """Tensors of several requests that differ in dimension 0 alone."""
+    sides = draw(st.dictionaries(st.sampled_from("xyz"), st.lists(st.integers(0, 3), max_size=2), min_size=1))
+    counts = draw(st.lists(st.integers(1, 4), min_size=1, max_size=6))
+    dtype = draw(st.sampled_from(["f4", "i8", object]))
+    number = iter(range(10**6))
+    return [
+        {
+            name: np.array([next(number) for _ in range(count * int(np.prod(rest, dtype=int)))], dtype).reshape(count, *rest)
+            for name, rest in sides.items()
+        }
+        for count in counts
+    ]
+
+
+@given(requests())
+def test_what_is_joined_is_parted_again(parts: list[dict[str, Array]]) -> None:
+    assert len({joining_key(each, ()) for each in parts}) == 1
+    counts = [next(iter(each.values())).shape[0] for each in parts]
+    back = part(join(parts), counts)
+    assert back is not None
+    for one, other in zip(back, parts, strict=True):
+        assert one.keys() == other.keys()
+        for name in other:
+            assert one[name].flags.c_contiguous
+            np.testing.assert_array_equal(one[name], other[name], strict=True)
+
+
+def test_key_differs_in_all_that_cannot_be_joined() -> None:
+    base = {"x": np.zeros((2, 3)), "y": np.zeros((2,))}
+    assert joining_key(base, ()) == joining_key({"y": np.zeros((5,)), "x": np.zeros((5, 3))}, ())
+    others = [
+        joining_key(base | {"x": np.zeros((2, 4))}, ()),
+        joining_key(base | {"x": np.zeros((2, 3, 1))}, ()),
+        joining_key(base, ("a",)),
+        joining_key(base, ("a", "b")),
+        joining_key(base, ("b", "a")),
+    ]
+    assert len({joining_key(base, ()), *others}) == 6
+
+
+def test_answer_of_another_length_is_not_parted() -> None:
+    for strange in (np.zeros((4, 1)), np.zeros((1,)), np.zeros(()), np.zeros((0, 3))):
+        assert part({"y": np.zeros((3, 1)), "z": strange}, [1, 2]) is None
