@@ -281,7 +281,7 @@ async def test_model_that_does_not_keep_rows_apart_is_asked_singly(inline: bool)
 async def test_engine_that_answers_with_no_arrays_does_not_stop_the_lane(answered: Any, inline: bool) -> None:
     b = Bench(Odd(answered), batched=True, rows_max=8, waiting_max=8, inline=inline)
     futures = [b.lane.submit(ask(1)), b.lane.submit(ask(2))]
-    ended, missing = await asyncio.wait(futures, timeout=0.5)
+    ended, missing = await asyncio.wait(futures, timeout=0.1)
     assert not missing
     assert all(isinstance(each.exception(), TidemillError) for each in ended)
     await within(b.lane.close())

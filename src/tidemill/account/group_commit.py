@@ -1,8 +1,8 @@
 """Many small durable writes as few large ones; the loop's side and the writer thread of the owner process.
 
-A commit costs the same for one row as for thirty, so a group is held for a few milliseconds when as many as are held for
-use to come in that time (`group_size.py`). The waiting rows belong to the loop, a group in flight to the thread; they pass
-through two calls, never through shared lists.
+A commit costs the same for one row as for thirty, so a group is held for a few milliseconds when as many as are held
+for use to come in that time (`group_size.py`). The waiting rows belong to the loop, a group in flight to the thread;
+they pass through two calls, never through shared lists.
 """
 
 from __future__ import annotations

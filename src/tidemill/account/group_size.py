@@ -10,8 +10,8 @@ class GroupSize:
     """The number of rows that are worth holding a group for.
 
     A caller that asks one thing after the other brings one row at a time, and waiting for a second would only slow it
-    down; thirty at once bring thirty. So: a group that had to be handed over by time is how many come; a group that filled
-    up in time stands, and now and then twice as many are waited for.
+    down; thirty at once bring thirty. So: a group that had to be handed over by time is how many come; a group that
+    filled up in time stands, and now and then twice as many are waited for.
     """
 
     __slots__ = ("_groups", "_probing", "_worth")

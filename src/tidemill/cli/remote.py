@@ -33,7 +33,7 @@ def ask(url: str, key: str | None, method: str, path: str, **arguments: Any) -> 
             method, f"{url.rstrip('/')}/admin/v1/{path}", headers=headers, timeout=TIMEOUT_S, **arguments
         )
         told = answer.json()
-    except (httpx.HTTPError, ValueError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise ServerRefused(f"{url} did not answer as a Tidemill server does: {error}") from error
     if answer.is_error:
         raise ServerRefused(f"{url} refused: {told.get('error', answer.status_code)}")

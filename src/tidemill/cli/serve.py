@@ -32,8 +32,8 @@ def serve_command(names: tuple[str, ...], as_json: bool, config: Path | None, **
 
 
 def ready_json(owner: Owner) -> None:
-    service = owner.overview()["service"]
-    print_json({**service, "console_port": owner.console_port})
+    service = owner.view.overview()["service"]
+    print_json({**service, "console_port": owner.console.port})
 
 
 def banner(owner: Owner) -> None:
@@ -44,7 +44,7 @@ def banner(owner: Owner) -> None:
     serving = [each for each in replicas if each.state is State.AVAILABLE]
     click.echo(f"REST     {owner.http_url}")
     click.echo(f"gRPC     {owner.settings.host}:{owner.grpc_port}")
-    if owner.console_port:
+    if owner.console.port:
         click.echo(f"console  {owner.http_url}/console")
     for each in replicas:
         if each.state is State.AVAILABLE:

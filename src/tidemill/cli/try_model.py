@@ -82,12 +82,28 @@ def _inputs(package: ModelPackage, engine: Engine, file: Path | None) -> Tensors
         from tidemill.kit.magika_features import file_features
 
         return {"bytes": file_features(file)[np.newaxis]}
-    if file.suffix == ".npz":
-        with np.load(file, allow_pickle=False) as arrays:
-            return {name: np.ascontiguousarray(arrays[name]) for name in arrays.files}
-    if file.suffix == ".npy":
-        return {engine.signature.inputs[0].name: np.ascontiguousarray(np.load(file, allow_pickle=False))}
+    if file.suffix in (".npy", ".npz"):
+        return _from_arrays(engine.signature, file)
     return _from_json(engine.signature, file.read_bytes())
+
+
+def _from_arrays(signature: Signature, file: Path) -> Tensors:
+    """One array for a model's first input (.npy), or each under its input's name (.npz). Raises `WrongValue`."""
+    from zipfile import BadZipFile
+
+    import numpy as np
+
+    from tidemill.core.errors import WrongValue
+
+    try:
+        found = np.load(file, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return {signature.inputs[0].name: np.asarray(found, order="C")}
+        with found:
+            return {name: np.asarray(found[name], order="C") for name in found.files}
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
+        reason = str(error).partition("\n")[0]
+        raise WrongValue(f"{file} holds no arrays that can be read: {reason}; numpy.save makes one") from error
 
 
 def _from_json(signature: Signature, body: bytes) -> Tensors:

@@ -47,13 +47,26 @@ class Served(Protocol):
     `state` is TensorFlow Serving's word for where it is in its life (AVAILABLE serves), `reason` why it failed.
     """
 
-    name: str
-    version: int
-    signature: Signature
-    platform: str
-    price_nanos: int
-    state: str
-    reason: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def signature(self) -> Signature: ...
+
+    @property
+    def platform(self) -> str: ...
+
+    @property
+    def price_nanos(self) -> int: ...
+
+    @property
+    def state(self) -> str: ...
+
+    @property
+    def reason(self) -> str: ...
 
     @property
     def waiting(self) -> int:
@@ -67,7 +80,8 @@ class Fleet(Protocol):
     """Which replica answers, and the way there and back."""
 
     def find(self, name: str, version: int | None = None) -> Served:
-        """The version asked for, or the newest that is ready. Raises `UnknownModel`, `UnknownVersion`, `ModelNotReady`."""
+        """The version asked for, or the newest that is ready. Raises `UnknownModel`, `UnknownVersion`,
+        `ModelNotReady`."""
 
     def versions(self, name: str) -> Sequence[Served]:
         """Every version of `name`, oldest first, those that do not serve included. Raises `UnknownModel`."""

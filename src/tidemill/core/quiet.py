@@ -1,7 +1,8 @@
 """Holds a piece of work while an event loop is busy and starts it when the loop falls quiet; used by the owner process.
 
-Work that shares the loop's thread, or that costs the same for one request as for thirty, gains nothing by starting while
-requests are still being read: let them join first. When there is nothing else to do, waiting would gain nothing either.
+Work that shares the loop's thread, or that costs the same for one request as for thirty, gains nothing by starting
+while requests are still being read: let them join first. When there is nothing else to do, waiting would gain nothing
+either.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import time
 from collections.abc import Callable
 
 QUIET_TURNS = 3
-"""Turns of the loop without progress after which it has nothing left to do; a gRPC call takes a few between two steps."""
+"""Turns of the loop without progress after which it has nothing left to do; a gRPC call takes a few between two
+steps."""
 
 
 class WhenQuiet:
-    """Calls `then` once for each `hold`, from the loop: when `progress` has stood still for a few turns, or `delay_s` after
-    the hold at the latest. A further `hold` before that changes nothing. Belongs to one loop."""
+    """Calls `then` once for each `hold`, from the loop: when `progress` has stood still for a few turns, or `delay_s`
+    after the hold at the latest. A further `hold` before that changes nothing. Belongs to one loop."""
 
     __slots__ = ("_delay_s", "_holding", "_loop", "_progress", "_quiet_turns", "_seen", "_since", "_then")
 

@@ -1,4 +1,5 @@
-"""What every route behind the hot ones shares: JSON replies, errors in one shape, identity; runs on the owner's loop."""
+"""What every route behind the hot ones shares: JSON replies, errors in one shape, identity; runs on the owner's
+loop."""
 
 from __future__ import annotations
 

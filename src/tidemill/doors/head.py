@@ -55,7 +55,9 @@ class Head:
 
 
 def too_large(size: int, body_bytes_max: int) -> RequestTooLarge:
-    return RequestTooLarge(f"the body has {size} bytes or more, the most allowed is {body_bytes_max} (--body-bytes-max)")
+    return RequestTooLarge(
+        f"the body has {size} bytes or more, the most allowed is {body_bytes_max} (--body-bytes-max)"
+    )
 
 
 async def read_body(receive: Receive, body_bytes_max: int) -> bytes:

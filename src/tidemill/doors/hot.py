@@ -18,8 +18,8 @@ from tidemill.core.contracts import Served
 from tidemill.core.errors import MethodNotAllowed, TidemillError
 from tidemill.core.tensor import Signature, Tensors
 from tidemill.doors import kserve, problems, tfserving, way
-from tidemill.doors.listen import Connection
 from tidemill.doors.head import ASGIApp, Head, Receive, Scope, Send, read_body
+from tidemill.doors.listen import Connection
 from tidemill.observe.log import REQUEST_ID
 from tidemill.serve.answer import Service
 
@@ -40,7 +40,8 @@ class Dialect(Protocol):
     """How one REST dialect reads an inference request and words its answer; its functions are pure."""
 
     def question(self, signature: Signature, body: bytes, head: Head) -> Any:
-        """An object with `work: Predict` and `timeout_s: float | None`. Raises the errors of the branch `CallerError`."""
+        """An object with `work: Predict` and `timeout_s: float | None`. Raises the errors of the branch
+        `CallerError`."""
 
     def answer(self, served: Served, asked: Any, tensors: Tensors) -> tuple[list[tuple[bytes, bytes]], bytes]:
         """Headers (content-type among them, content-length not) and body. `asked` is what `question` gave."""
@@ -129,6 +130,5 @@ class Doors:
             return problems.reply(error)
         except Exception:
             log.exception("a request failed in a way that was not foreseen")
-            error = TidemillError(f"this server failed; its log tells more under {head.request_id}")
-            service.failed(served, error.code)
-            return problems.reply(error)
+            service.failed(served, TidemillError.code)
+            return problems.reply(TidemillError(f"this server failed; its log tells more under {head.request_id}"))

@@ -16,7 +16,15 @@ SHORT_VECTOR = 1024
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 _TAKES = {"b": "b", "i": "iu", "u": "iu", "f": "fiu"}
 """kind of dtype wanted -> kinds of JSON values that go there without loss of meaning."""
-_KINDS = {"b": "booleans", "i": "integers", "u": "integers", "f": "numbers", "U": "strings", "S": "strings", "O": "mixed"}
+_KINDS = {
+    "b": "booleans",
+    "i": "integers",
+    "u": "integers",
+    "f": "numbers",
+    "U": "strings",
+    "S": "strings",
+    "O": "mixed",
+}
 
 
 def parse(body: bytes | memoryview) -> Any:
@@ -82,7 +90,9 @@ def to_array(spec: TensorSpec, data: Any) -> Array:
             low, high = found.min(), found.max()
             if low < limits.min or high > limits.max:
                 value = low if low < limits.min else high
-                raise WrongValue(f"input {spec.name!r} holds {value}, which {spec.datatype} cannot ({limits.min} to {limits.max})")
+                raise WrongValue(
+                    f"input {spec.name!r} holds {value}, which {spec.datatype} cannot ({limits.min} to {limits.max})"
+                )
         return found.astype(dtype, copy=False)
     if found.dtype == dtype:
         return found
@@ -110,7 +120,8 @@ def _narrowed(spec: TensorSpec, wide: Array) -> Array:
 
 
 def _surely_finite(array: Array) -> bool:
-    """False when a value may be NaN or infinite. The square of a short vector is the cheapest look at all its values."""
+    """False when a value may be NaN or infinite. The square of a short vector is the cheapest look at all its
+    values."""
     if array.size <= SHORT_VECTOR:
         flat = array.ravel()
         return math.isfinite(flat.dot(flat))

@@ -30,8 +30,8 @@ SWEEPS_PER_TIMEOUT = 4
 class Connection(HttpToolsProtocol):
     """One connection. `limits` is set on the class of each server.
 
-    `header_bytes` counts what came of a request whose headers are not complete, `received` all that ever came; the other
-    marks belong to the sweep.
+    `header_bytes` counts what came of a request whose headers are not complete, `received` all that ever came; the
+    other marks belong to the sweep.
     """
 
     limits: Limits
@@ -193,7 +193,7 @@ class HttpServer(uvicorn.Server):
         protocol = type("LimitedConnection", (Connection,), {"limits": limits})
         super().__init__(
             uvicorn.Config(
-                app,  # type: ignore[arg-type]
+                app,
                 http=protocol,
                 ws="none",
                 lifespan="off",
@@ -240,6 +240,8 @@ def bind(host: str, port: int, flag: str) -> socket.socket:
         listener.bind(address)
     except OSError as error:
         listener.close()
-        raise InvalidSetting(f"{host}:{port} cannot be listened on: {error.strerror}; choose another with {flag}") from error
+        raise InvalidSetting(
+            f"{host}:{port} cannot be listened on: {error.strerror}; choose another with {flag}"
+        ) from error
     listener.setblocking(False)
     return listener

@@ -14,7 +14,9 @@ from tidemill.doors.framework import reply
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def routes(metrics: Callable[[], bytes], not_ready: Callable[[], list[str]], console_port: Callable[[], int]) -> list[Route]:
+def routes(
+    metrics: Callable[[], bytes], not_ready: Callable[[], list[str]], console_port: Callable[[], int]
+) -> list[Route]:
     """`not_ready` gives the reasons, none when ready; `console_port` is 0 while there is no console."""
 
     async def healthz(request: Request) -> Response:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+from typing import TypeAlias
 
 import grpc
 import orjson
 
 from tidemill.core.errors import TidemillError
 
-Status = grpc.StatusCode
+Status: TypeAlias = grpc.StatusCode
 
 PROBLEMS: dict[str, tuple[int, Status]] = {
     "request.invalid": (400, Status.INVALID_ARGUMENT),

@@ -123,9 +123,7 @@ class Lane:
             if rows:
                 key = batching.joining_key(work.inputs, work.outputs)
         future: asyncio.Future[Tensors] = self._loop.create_future()
-        self._waiting.append(
-            _Entry(work.inputs, work.outputs, rows or 1, key, request.deadline, self._clock(), future)
-        )
+        self._waiting.append(_Entry(work.inputs, work.outputs, rows or 1, key, request.deadline, self._clock(), future))
         self._submitted += 1
         if not self._busy and not self._scheduled:
             self._idle.clear()
@@ -281,7 +279,8 @@ class Lane:
 
 
 class _Outcome:
-    """`compute_s` by the clock; `cpu_s` of the thread alone, which a busy neighbour does not lengthen, where weighed."""
+    """`compute_s` by the clock; `cpu_s` of the thread alone, which a busy neighbour does not lengthen, where
+    weighed."""
 
     __slots__ = ("answers", "compute_s", "cpu_s", "splits")
 
@@ -301,5 +300,7 @@ def zeros_for(engine: Engine, rows: int = 1) -> dict[str, Array]:
     filled: dict[str, Array] = {}
     for spec in engine.signature.inputs:
         shape = [rows] if spec.shape is None else [1 if side == -1 else side for side in spec.shape]
-        filled[spec.name] = np.full(shape, b"", dtype=object) if spec.datatype == "BYTES" else np.zeros(shape, spec.dtype)
+        filled[spec.name] = (
+            np.full(shape, b"", dtype=object) if spec.datatype == "BYTES" else np.zeros(shape, spec.dtype)
+        )
     return filled

@@ -73,7 +73,8 @@ class OpenVinoEngine:
         for name in self._wide:
             _check_width(name, given[name])
         try:
-            # Not `infer`: with one thread it swallows what the model raises, and the answer of the call before comes out.
+            # Not `infer`: with one thread it swallows what the model raises, and the answer of the call before comes
+            # out.
             self._request.start_async(given, share_inputs=True)
             self._request.wait()
             # Copied: the request's own buffers are written again by the next call.
@@ -93,8 +94,8 @@ def _check_width(name: str, array: np.ndarray[Any, Any]) -> None:
     """OpenVINO's CPU plug-in computes whole numbers in 32 bits, and says nothing when one does not fit."""
     if array.size and (array.max() > INT32.max or array.min() < INT32.min):
         raise RefusedByEngine(
-            f"input {name!r} holds values from {array.min()} to {array.max()}; OpenVINO computes in 32 bits, so they must"
-            f" lie between {INT32.min} and {INT32.max} (the engine `onnx` has no such bound)"
+            f"input {name!r} holds values from {array.min()} to {array.max()}; OpenVINO computes in 32 bits, so they"
+            f" must lie between {INT32.min} and {INT32.max} (the engine `onnx` has no such bound)"
         )
 
 

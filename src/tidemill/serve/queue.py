@@ -13,8 +13,7 @@ RETRY_AFTER_S = 1.0
 
 
 class BoundedQueue:
-    """Holds `queue_max` requests for each model; one more is refused at once, and so is all while draining.
-    """
+    """Holds `queue_max` requests for each model; one more is refused at once, and so is all while draining."""
 
     def __init__(self, queue_max: int, is_draining: Callable[[], bool]) -> None:
         self._queue_max = queue_max

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from tidemill.core.errors import InvalidSetting
 
+Connection = sqlite3.Connection
+DatabaseError = sqlite3.Error
+
 FILE_NAME = "tidemill.db"
 BUSY_TIMEOUT_S = 10.0
 

@@ -47,8 +47,8 @@ STATEMENTS_REMEMBERED = 128
 def book(connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> None:
     """Write `rows` (in `ChargeRow`'s order) in one transaction, durable on return; an id that stands already is kept.
 
-    One statement, which is its own transaction: a thread that comes back from SQLite waits for the interpreter lock, and
-    beside a busy loop each wait is milliseconds. Three waits (begin, insert, commit) cost three times as much.
+    One statement, which is its own transaction: a thread that comes back from SQLite waits for the interpreter lock,
+    and beside a busy loop each wait is milliseconds. Three waits (begin, insert, commit) cost three times as much.
     """
     if len(rows) <= _ROWS_PER_STATEMENT:
         _insert(connection, rows)
@@ -69,7 +69,7 @@ def _insert(connection: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> No
 
 @lru_cache(STATEMENTS_REMEMBERED)
 def _insertion(rows: int) -> str:
-    return "INSERT OR IGNORE INTO charges VALUES " + ", ".join([_ROW] * rows)
+    return "INSERT OR IGNORE INTO charges VALUES " + ", ".join([_ROW] * rows)  # noqa: S608 - question marks alone
 
 
 def usage(connection: sqlite3.Connection, tenant: str | None = None, since_ms: int = 0) -> list[UsageRow]:

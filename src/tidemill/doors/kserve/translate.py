@@ -238,7 +238,9 @@ def metadata(name: str, versions: list[int], platform: str, signature: Signature
     """A tensor of any rank is told with the shape [-1], as nearest as V2 can say."""
 
     def told(specs: tuple[TensorSpec, ...]) -> list[dict[str, Any]]:
-        return [{"name": s.name, "datatype": s.datatype, "shape": [-1] if s.shape is None else list(s.shape)} for s in specs]
+        return [
+            {"name": s.name, "datatype": s.datatype, "shape": [-1] if s.shape is None else list(s.shape)} for s in specs
+        ]
 
     return {
         "name": name,
@@ -247,4 +249,3 @@ def metadata(name: str, versions: list[int], platform: str, signature: Signature
         "inputs": told(signature.inputs),
         "outputs": told(signature.outputs),
     }
-

@@ -273,7 +273,7 @@ def _encoded(array: Array) -> bytes:
     form = FORM_OF_DATATYPE[datatype]
     head = _head(datatype, array.shape)
     if datatype in PACKED:
-        return b"".join((head, wire.lead(form.number, array.nbytes), array)) if array.size else head
+        return b"".join((head, wire.lead(form.number, array.nbytes), array.tobytes())) if array.size else head
     numbers = array.view(np.uint16) if datatype in HALVES else array
     values = TensorProto()
     getattr(values, form.field).extend(numbers.ravel().tolist())

@@ -1,0 +1,18 @@
+"""Floor 6: settings to objects, the one composition root."""
+
+from tidemill.assemble.choice import Choice, choose
+from tidemill.assemble.exposure import check_exposure
+from tidemill.assemble.keys import create_key, told_key
+from tidemill.assemble.owner import Owner, fleet_policy, quieten_collector, serve
+
+__all__ = [
+    "Choice",
+    "Owner",
+    "check_exposure",
+    "choose",
+    "create_key",
+    "fleet_policy",
+    "quieten_collector",
+    "serve",
+    "told_key",
+]

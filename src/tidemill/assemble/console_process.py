@@ -1,0 +1,49 @@
+"""Starts and ends the console's own process; belongs to the owner."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+from tidemill.core.settings import Settings
+from tidemill.doors.listen import bind
+
+log = logging.getLogger(__name__)
+
+STOP_S_MAX = 3.0
+
+
+class ConsoleProcess:
+    """`port` is 0 while there is no console. It watches its parent, so a killed owner leaves none behind."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    def start(self, api_url: str) -> None:
+        """Raises `InvalidSetting` for a port that is taken."""
+        settings = self._settings
+        if settings.no_console:
+            return
+        if find_spec("nicegui") is None:
+            log.info("no console: pip install 'tidemill[console]' brings it")
+            return
+        with bind(settings.host, settings.console_port, "--console-port") as free:
+            self.port = int(free.getsockname()[1])
+        command = [sys.executable, "-m", "tidemill.console", "--api", api_url, "--host", settings.host]
+        command += ["--port", str(self.port), "--parent", str(os.getpid())]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_S_MAX)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

@@ -1,0 +1,202 @@
+"""The owner process: holds the engines and decides; from its settings to its last drained request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import uvloop
+
+from tidemill.account.group_commit import GroupCommit
+from tidemill.account.keys import Keys, Open
+from tidemill.account.ledger import DurableLedger, FreeLedger
+from tidemill.assemble.choice import Choice, choose
+from tidemill.assemble.console_process import ConsoleProcess
+from tidemill.assemble.exposure import check_exposure
+from tidemill.assemble.view import View
+from tidemill.core.settings import Settings
+from tidemill.deploy.local import FleetPolicy, LocalFleet, State
+from tidemill.doors import application, grpc_server
+from tidemill.doors.listen import HttpServer, bind
+from tidemill.observe.metrics import Exposition
+from tidemill.serve.answer import Service
+from tidemill.serve.queue import BoundedQueue
+from tidemill.store import accounts, database
+from tidemill.store import ledger as charges
+
+log = logging.getLogger(__name__)
+
+KEYS_REFRESH_S = 0.5
+"""A key revoked by another process is refused after this at the latest."""
+GC_ALLOCATIONS = 20_000
+HTTP_STOP_S = 5.0
+"""What closing connections may take on top of the drain."""
+
+
+def serve(settings: Settings, models: Iterable[str], on_ready: Callable[[Owner], None]) -> None:
+    """Run a service in this process until SIGTERM or SIGINT. Raises `InvalidSetting`, `UnknownModel`."""
+    check_exposure(settings)
+    choices = choose(settings, list(models))
+    # We start no children after gRPC; its fork handlers would only warn about the console's start.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+    async def main() -> None:
+        owner = Owner(settings, choices)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, owner.stop)
+        await owner.run(on_ready)
+
+    uvloop.run(main())
+
+
+def fleet_policy(settings: Settings) -> FleetPolicy:
+    return FleetPolicy(
+        engine=settings.engine,
+        threads=settings.threads,
+        rows_max=settings.max_batch,
+        waiting_max=settings.queue_max,
+        inline_s_max=settings.inline_us_max / 1e6,
+        call_nanos=settings.call_nanos,
+    )
+
+
+def quieten_collector() -> None:
+    """What is loaded by now stays, and requests leave few cycles behind: look for them less often, among less."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_ALLOCATIONS, 50, 50)
+
+
+class Owner:
+    """Holds everything of one running service. `run` returns when it has drained."""
+
+    def __init__(self, settings: Settings, choices: Sequence[Choice]) -> None:
+        """Raises `InvalidSetting` for a data folder or an address that cannot be used."""
+        self.settings = settings
+        self._choices = choices
+        self.started_at = time.time()
+        self.draining = False
+        self.loading = True
+        self._stop = asyncio.Event()
+        self.reader = database.connect(settings.data_dir)
+        self._writer = database.connect(settings.data_dir)
+        self._listener = bind(settings.host, settings.http_port, "--http-port")
+        self.http_port: int = self._listener.getsockname()[1]
+        self.grpc_port = 0
+        self.console = ConsoleProcess(settings)
+        self.keys = (
+            Open()
+            if settings.no_auth
+            else Keys(lambda: accounts.epoch(self.reader), lambda: accounts.all_keys(self.reader))
+        )
+        self.gate = BoundedQueue(settings.queue_max, lambda: self.draining)
+        self.commits = GroupCommit(
+            lambda rows: charges.book(self._writer, rows),
+            settings.commit_queue_max,
+            settings.commit_delay_ms / 1000,
+        )
+        self.fleet = LocalFleet(fleet_policy(settings))
+        ledger = FreeLedger() if settings.no_charge else DurableLedger(self.commits, self.fleet.price_nanos)
+        self.service = Service(self.keys, self.gate, ledger, self.fleet)
+        self.view = View(self)
+        doors = application.build(
+            self.service,
+            self.view,
+            Exposition(self.view.sample).render,
+            self.not_ready,
+            lambda: self.console.port,
+            settings,
+        )
+        self.http = HttpServer(doors, settings, self.service.failures)
+
+    async def run(self, on_ready: Callable[[Owner], None]) -> None:
+        """Serve until `stop`. `on_ready` is called once, when every model is loaded or refused."""
+        serving = asyncio.create_task(self.http.serve(sockets=[self._listener]))
+        beside = [asyncio.create_task(self.http.sweep()), asyncio.create_task(self._refresh_keys())]
+        grpc = None
+        try:
+            self.console.start(self.http_url)
+            grpc, self.grpc_port = await grpc_server.start(
+                self.service, self.settings.host, self.settings.grpc_port, self.settings, lambda: not self.not_ready()
+            )
+            await self._load()
+            self.loading = False
+            quieten_collector()
+            if not self._stop.is_set():
+                on_ready(self)
+            await self._until_stopped(serving)
+        finally:
+            self.draining = True
+            log.info("draining", extra={"in_flight": self.gate.in_flight})
+            await self._drain(serving, grpc)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            await self.fleet.close()
+            await self.commits.close()
+            self.console.stop()
+            self.reader.close()
+            self._writer.close()
+            log.info("stopped")
+
+    def stop(self) -> None:
+        """Drain and end; safe to call from a signal handler of the loop, and again."""
+        self.draining = True
+        self._stop.set()
+
+    def not_ready(self) -> list[str]:
+        """Why this service does not take traffic; empty when it does."""
+        if self.draining:
+            return ["draining"]
+        if self.loading:
+            return ["models are being loaded"]
+        return [
+            f"model {each.name} version {each.version} is {each.state}{': ' + each.reason if each.reason else ''}"
+            for each in self.fleet.replicas()
+            if each.state is not State.AVAILABLE
+        ]
+
+    @property
+    def http_url(self) -> str:
+        host = self.settings.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.http_port}"
+
+    async def _load(self) -> None:
+        for choice in self._choices:
+            if self._stop.is_set():
+                return
+            if choice.package is None:
+                self.fleet.refuse(choice.name, choice.version, choice.reason)
+            else:
+                await self.fleet.load(choice.package)
+
+    async def _until_stopped(self, serving: asyncio.Task[None]) -> None:
+        stopping = asyncio.create_task(self._stop.wait())
+        await asyncio.wait([stopping, serving], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+
+    async def _drain(self, serving: asyncio.Task[None], grpc: Any) -> None:
+        """Both servers take nothing new and finish what runs, within `drain_ms`."""
+        drain_s = self.settings.drain_ms / 1000
+        self.http.should_exit = True
+        ending = [asyncio.wait_for(serving, drain_s + HTTP_STOP_S)]
+        if grpc is not None:
+            ending.append(grpc.stop(drain_s))
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.gather(*ending)
+
+    async def _refresh_keys(self) -> None:
+        while True:
+            await asyncio.sleep(KEYS_REFRESH_S)
+            try:
+                self.keys.refresh()
+            except database.DatabaseError as error:
+                log.warning("keys could not be read again: %s", error)

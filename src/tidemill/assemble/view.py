@@ -1,0 +1,115 @@
+"""What the admin API and `/metrics` see of a running owner, and what the admin API may change; runs on its loop."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import psutil
+
+from tidemill import __version__
+from tidemill.assemble.keys import create_key, told_key
+from tidemill.deploy.local import Replica, State
+from tidemill.observe.metrics import ModelSample, ServiceSample
+from tidemill.store import accounts, database
+from tidemill.store import ledger as charges
+
+if TYPE_CHECKING:
+    from tidemill.assemble.owner import Owner
+
+
+class View:
+    """`doors.admin.Administration` over the owner, and the sample that `/metrics` shows."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._process = psutil.Process()
+
+    def overview(self) -> dict[str, Any]:
+        owner, settings = self._owner, self._owner.settings
+        reasons = owner.not_ready()
+        times = self._process.cpu_times()
+        calls, nanos = charges.total(owner.reader)
+        return {
+            "service": {
+                "version": __version__,
+                "started_at": owner.started_at,
+                "uptime_s": time.time() - owner.started_at,
+                "ready": not reasons,
+                "draining": owner.draining,
+                "reasons": reasons,
+                "http_url": owner.http_url,
+                "grpc_address": f"{settings.host}:{owner.grpc_port}",
+                "auth": not settings.no_auth,
+                "charging": not settings.no_charge,
+                "in_flight": owner.gate.in_flight,
+                "connections": owner.http.connection_count,
+                "cpu_s": times.user + times.system,
+                "rss_bytes": self._process.memory_info().rss,
+            },
+            "models": [_told(replica) for replica in owner.fleet.replicas()],
+            "usage": {"calls": calls, "nanos": nanos},
+        }
+
+    def usage(self, tenant: str | None, since_ms: int) -> Sequence[msgspec.Struct]:
+        return charges.usage(self._owner.reader, tenant, since_ms)
+
+    def keys(self) -> Sequence[dict[str, Any]]:
+        return [told_key(each) for each in accounts.all_keys(self._owner.reader)]
+
+    def create_key(self, tenant: str, label: str, admin: bool) -> dict[str, Any]:
+        with contextlib.closing(database.connect(self._owner.settings.data_dir)) as connection:
+            made = create_key(connection, tenant, label, admin)
+        self._owner.keys.refresh()
+        return made
+
+    def revoke_key(self, key_id: str) -> bool:
+        with contextlib.closing(database.connect(self._owner.settings.data_dir)) as connection:
+            found = accounts.revoke_key(connection, key_id)
+        self._owner.keys.refresh()
+        return found
+
+    def sample(self) -> ServiceSample:
+        owner = self._owner
+        models = [
+            ModelSample(each.name, each.version, each.state is State.AVAILABLE, each.waiting, each.stats)
+            for each in owner.fleet.replicas()
+        ]
+        return ServiceSample(
+            models,
+            owner.service.failures,
+            owner.gate.in_flight,
+            owner.http.connection_count,
+            owner.commits.row_count,
+            owner.commits.group_count,
+        )
+
+
+def _told(replica: Replica) -> dict[str, Any]:
+    stats, package = replica.stats, replica.package
+    return {
+        "name": replica.name,
+        "version": replica.version,
+        "state": str(replica.state),
+        "reason": replica.reason,
+        "engine": replica.engine_name,
+        "format": package.format,
+        "source": package.source,
+        "size_bytes": package.size_bytes,
+        "batched": replica.batched,
+        "max_batch": replica.rows_max if replica.batched else 1,
+        "inputs": [msgspec.to_builtins(spec) for spec in replica.signature.inputs],
+        "outputs": [msgspec.to_builtins(spec) for spec in replica.signature.outputs],
+        "price_nanos": replica.price_nanos,
+        "requests": stats.requests,
+        "failures": dict(stats.failures),
+        "waiting": replica.waiting,
+        "batches": stats.batch_rows.count,
+        "rows": stats.rows,
+        "queue_s_sum": stats.queue.total,
+        "compute_s_sum": stats.compute.total,
+        "latency_s": {f"p{share}": stats.latency.quantile(share / 100) for share in (50, 90, 99)},
+    }

@@ -1,0 +1,43 @@
+"""All REST doors as one ASGI application; built once in the owner process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+
+from tidemill.core.errors import TidemillError
+from tidemill.core.settings import Settings
+from tidemill.doors import admin, framework, operations
+from tidemill.doors.admin import Administration
+from tidemill.doors.hot import Doors
+from tidemill.doors.kserve import rest as kserve
+from tidemill.doors.tfserving import rest as tfserving
+from tidemill.serve.answer import Service
+
+
+def build(
+    service: Service,
+    administration: Administration,
+    metrics: Callable[[], bytes],
+    not_ready: Callable[[], list[str]],
+    console_port: Callable[[], int],
+    settings: Settings,
+) -> Doors:
+    """`metrics` renders Prometheus' text; `not_ready` gives reasons; `console_port` is 0 while there is no console."""
+    routes = [
+        *kserve.routes(service, not_ready),
+        *tfserving.routes(service),
+        *operations.routes(metrics, not_ready, console_port),
+        *admin.routes(service, administration),
+    ]
+    others = Starlette(
+        routes=routes,
+        exception_handlers={
+            TidemillError: framework.on_tidemill_error,
+            HTTPException: framework.on_http_exception,
+            Exception: framework.on_any_error,
+        },
+    )
+    return Doors(service, others, settings.body_bytes_max, settings.request_timeout_ms / 1000, settings.access_log)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from small_engines import ask
+from tidemill.account.group_commit import GroupCommit, Row
+from tidemill.account.ledger import DurableLedger
+from tidemill.core.errors import LedgerUnavailable
+from tidemill.core.request import Caller, Usage
+from tidemill.store.ledger import ChargeRow
+
+CALLER = Caller("acme", "k1")
+
+
+class Book:
+    def __init__(self) -> None:
+        self.rows: list[ChargeRow] = []
+        self.broken = False
+
+    def __call__(self, rows: Sequence[Row]) -> None:
+        if self.broken:
+            raise OSError("no space left on device: /secret/path")
+        self.rows += [ChargeRow(*row) for row in rows]
+
+
+async def test_row_says_who_asked_what_and_what_it_costs() -> None:
+    book = Book()
+    commits = GroupCommit(book, 10)
+    request = ask(1, 2, 3)
+    ledger = DurableLedger(commits, lambda model, version: 5)
+    async with ledger.charge(CALLER, request) as charge:
+        await charge.settle(Usage(calls=2, rows=3))
+    await commits.close()
+    (row,) = book.rows
+    assert (row.id, row.request_id) == (request.charge_id, request.request_id)
+    assert (row.tenant, row.key, row.model, row.version) == ("acme", "k1", "m", 1)
+    assert (row.calls, row.rows, row.nanos) == (2, 3, 10)
+    assert 1_700_000_000_000 < row.at_ms < 10**13
+
+
+async def test_price_is_that_of_the_moment_of_admission() -> None:
+    book = Book()
+    commits = GroupCommit(book, 10)
+    price = [5]
+    ledger = DurableLedger(commits, lambda model, version: price[0])
+    async with ledger.charge(CALLER, ask(1)) as charge:
+        price[0] = 500
+        await charge.settle(Usage())
+    await commits.close()
+    assert book.rows[0].nanos == 5
+
+
+async def test_failing_disk_books_nothing_and_tells_no_secret() -> None:
+    book = Book()
+    book.broken = True
+    commits = GroupCommit(book, 10)
+    ledger = DurableLedger(commits, lambda model, version: 5)
+    with pytest.raises(LedgerUnavailable) as caught:
+        async with ledger.charge(CALLER, ask(1)) as charge:
+            await charge.settle(Usage())
+    assert "secret" not in caught.value.message
+    await commits.close()
+    assert book.rows == []
+
+
+async def test_charge_stands_though_the_one_who_waits_for_it_is_cancelled() -> None:
+    book = Book()
+    commits = GroupCommit(book, 10)
+    ledger = DurableLedger(commits, lambda model, version: 5)
+
+    async def asking() -> None:
+        async with ledger.charge(CALLER, ask(1)) as charge:
+            await charge.settle(Usage())
+
+    task = asyncio.create_task(asking())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await commits.close()
+    assert len(book.rows) == 1
