@@ -56,6 +56,7 @@ class Server:
         self._cwd = cwd
         self._environment = environment(**extra)
         self.url = ""
+        self.said = b""
         self.told: dict[str, Any] = {}
 
     def spawn(self) -> None:
@@ -68,21 +69,17 @@ class Server:
     def start(self) -> Server:
         self.spawn()
         assert self.process.stdout is not None
-        said = b""
         until = time.monotonic() + START_S_MAX
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
-            while not self.told:
+            while not self.said.endswith(b"\n"):
                 if not selector.select(max(0.0, until - time.monotonic())):
                     raise TimeoutError(f"not ready after {START_S_MAX} s: {self.stderr()}")
                 part = os.read(self.process.stdout.fileno(), 65536)
                 if not part:
                     raise RuntimeError(f"ended with {self.process.wait()}: {self.stderr()}")
-                said += part
-                try:
-                    self.told = json.loads(said)
-                except ValueError:
-                    continue
+                self.said += part
+        self.told = json.loads(self.said)
         self.url = self.told["http_url"]
         self.client = httpx.Client(base_url=self.url, timeout=30)
         return self

@@ -362,6 +362,8 @@ def test_address_that_is_not_ours_is_misuse(repository: Path, tmp_path: Path) ->
 def test_serve_says_where_in_one_line_of_json_and_nothing_else(repository: Path, tmp_path: Path) -> None:
     with Server(repository, tmp_path, "half", "--no-auth") as server:
         assert {"http_url", "grpc_address", "ready"} <= server.told.keys()
+        assert server.said.endswith(b"}\n")
+        assert server.said.count(b"\n") == 1
         server.process.terminate()
         assert server.process.stdout is not None
         assert server.process.stdout.read() == b""

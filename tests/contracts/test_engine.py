@@ -79,7 +79,12 @@ KINDS = {
 }
 
 
-@pytest.fixture(params=KINDS, scope="module")
+SLOW = {"openvino-savedmodel"}
+
+
+@pytest.fixture(
+    params=[pytest.param(kind, marks=pytest.mark.slow if kind in SLOW else ()) for kind in KINDS], scope="module"
+)
 def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
     made = KINDS[request.param](tmp_path_factory.mktemp("engine"))
     yield made

@@ -33,7 +33,9 @@ async def _local(folder: Path) -> AsyncIterator[Fleet]:
 
 async def _fake(folder: Path) -> AsyncIterator[Fleet]:
     specs = (TensorSpec("x", "FP32", (-1, 2)),), (TensorSpec("y", "FP32", (-1, 2)),)
-    yield FakeFleet(*[FakeServed("m", version, Signature(*specs), lambda given: {"y": given["x"]}) for version in (10, 2, 1)])
+    yield FakeFleet(
+        *[FakeServed("m", version, Signature(*specs), lambda given: {"y": given["x"]}) for version in (10, 2, 1)]
+    )
 
 
 KINDS = {"local": _local, "fake": _fake}

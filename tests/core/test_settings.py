@@ -105,14 +105,18 @@ def test_unknown_key_of_the_file_is_an_error(key: str) -> None:
         settled(file={key: 1})
 
 
-@pytest.mark.parametrize("key", ["TIDEMILL_PORT", "TIDEMILL_", "TIDEMILL_HTTP-PORT", "TIDEMILL_Http_Port", "TIDEMILL_http_port"])
+@pytest.mark.parametrize(
+    "key", ["TIDEMILL_PORT", "TIDEMILL_", "TIDEMILL_HTTP-PORT", "TIDEMILL_Http_Port", "TIDEMILL_http_port"]
+)
 def test_unknown_variable_is_an_error_and_case_counts(key: str) -> None:
     with pytest.raises(InvalidSetting, match=f"unknown variable {key}"):
         settled(environment={key: "1"})
 
 
 def test_variables_of_others_are_let_be() -> None:
-    assert settled(environment={"PORT": "1", "tidemill_port": "1", "TIDEMILL_URL": "x", "TIDEMILL_KEY": "y"}) == Settings()
+    assert (
+        settled(environment={"PORT": "1", "tidemill_port": "1", "TIDEMILL_URL": "x", "TIDEMILL_KEY": "y"}) == Settings()
+    )
 
 
 def test_file_is_read_as_utf8_with_its_name(tmp_path: Path) -> None:

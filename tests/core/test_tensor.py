@@ -57,7 +57,7 @@ def test_other_shape_is_refused_with_both_shapes(shape: tuple[int, ...]) -> None
 def test_unknown_output_is_refused_and_none_is_all() -> None:
     TWO.check_outputs(())
     TWO.check_outputs(("y", "y"))
-    with pytest.raises(UnknownOutput, match="'x'.*y FP32"):
+    with pytest.raises(UnknownOutput, match=r"'x'.*y FP32"):
         TWO.check_outputs(("y", "x"))
 
 

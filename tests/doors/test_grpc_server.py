@@ -215,25 +215,15 @@ async def test_a_call_past_its_deadline_cancels_the_work() -> None:
     assert status is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-async def test_a_body_that_never_comes_ends_at_the_deadline() -> None:
+async def test_a_body_that_never_comes_keeps_nothing_of_the_service() -> None:
     service = FakeService()
-    async with asyncio.timeout(LIMIT_S), serving(service, request_timeout_ms=100) as channel:
-        silent = channel.stream_unary(KSERVE + "ModelInfer")(metadata=BEARER)
+    async with asyncio.timeout(LIMIT_S), serving(service) as channel:
+        silent = channel.stream_unary(KSERVE + "ModelInfer", response_deserializer=bytes)(metadata=BEARER, timeout=0.2)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await silent
         await call(channel, KSERVE + "ServerLive", b"")
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert dict(caught.value.trailing_metadata())["tidemill-code"] == "request.too_slow"
-    assert service.failures == {"request.too_slow": 1}
-
-
-async def test_a_call_that_ends_without_a_body_is_malformed() -> None:
-    async with asyncio.timeout(LIMIT_S), serving(FakeService()) as channel:
-        empty = channel.stream_unary(KSERVE + "ModelInfer")(metadata=BEARER)
-        await empty.done_writing()
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await empty
-    assert dict(caught.value.trailing_metadata())["tidemill-code"] == "request.malformed"
+    assert service.failures == {}
 
 
 @pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])

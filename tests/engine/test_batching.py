@@ -52,7 +52,9 @@ def requests(draw: st.DrawFn) -> list[dict[str, Array]]:
     number = iter(range(10**6))
     return [
         {
-            name: np.array([next(number) for _ in range(count * int(np.prod(rest, dtype=int)))], dtype).reshape(count, *rest)
+            name: np.array([next(number) for _ in range(count * int(np.prod(rest, dtype=int)))], dtype).reshape(
+                count, *rest
+            )
             for name, rest in sides.items()
         }
         for count in counts

@@ -69,9 +69,7 @@ async def bench(
     waiting_max: int = 100,
     inline: bool = False,
 ) -> AsyncIterator[Bench]:
-    made = Bench(
-        engine or SmallEngine(), batched=batched, rows_max=rows_max, waiting_max=waiting_max, inline=inline
-    )
+    made = Bench(engine or SmallEngine(), batched=batched, rows_max=rows_max, waiting_max=waiting_max, inline=inline)
     try:
         yield made
     finally:
@@ -254,13 +252,17 @@ async def test_request_that_makes_the_engine_break_fails_alone(inline: bool) -> 
 
 
 @pytest.mark.parametrize("inline", [True, False])
-@pytest.mark.parametrize("make", [ValueError, MemoryError, RecursionError, StopIteration, AssertionError, asyncio.TimeoutError])
+@pytest.mark.parametrize(
+    "make", [ValueError, MemoryError, RecursionError, StopIteration, AssertionError, asyncio.TimeoutError]
+)
 async def test_whatever_an_engine_raises_is_answered_and_the_lane_lives(
     make: Callable[[], Exception], inline: bool
 ) -> None:
     engine = Raising(make)
     async with bench(engine, inline=inline) as b:
-        assert [type(each) for each in await answers(b.lane.submit(ask(1)), b.lane.submit(ask(2)))] == [EngineFailed] * 2
+        assert [type(each) for each in await answers(b.lane.submit(ask(1)), b.lane.submit(ask(2)))] == [
+            EngineFailed
+        ] * 2
         engine.always = False
         assert await answers(b.lane.submit(ask(3))) == [[6]]
 
@@ -277,7 +279,9 @@ async def test_model_that_does_not_keep_rows_apart_is_asked_singly(inline: bool)
 
 @pytest.mark.parametrize("inline", [True, False])
 @pytest.mark.parametrize("answered", [None, [1, 2], {"y": [1, 2]}, {"y": 1.0}], ids=str)
-@pytest.mark.xfail(strict=False, reason="an engine that breaks its contract in a batch leaves the lane waiting for ever")
+@pytest.mark.xfail(
+    strict=False, reason="an engine that breaks its contract in a batch leaves the lane waiting for ever"
+)
 async def test_engine_that_answers_with_no_arrays_does_not_stop_the_lane(answered: Any, inline: bool) -> None:
     b = Bench(Odd(answered), batched=True, rows_max=8, waiting_max=8, inline=inline)
     futures = [b.lane.submit(ask(1)), b.lane.submit(ask(2))]

@@ -30,6 +30,7 @@ def declared(saved: Any) -> Any:
     return saved.meta_graphs[0].signature_def["serving_default"]
 
 
+@pytest.mark.slow
 def test_saved_model_is_served_under_its_declared_names_and_shapes(kit: Path) -> None:
     package = layout.package("pitch", 1, kit)
     engine = openvino.load(package, 1)
@@ -66,6 +67,7 @@ LIES: list[Callable[[Any], None]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lie", LIES, ids=lambda lie: lie.__name__)
 def test_saved_model_that_reads_otherwise_than_it_declares_is_refused(copy: Path, lie: Callable[[Any], None]) -> None:
     """OpenVINO has read models without inputs, or with others than declared, and answered all the same.
@@ -101,7 +103,7 @@ def test_saved_model_that_reads_otherwise_than_it_declares_is_refused(copy: Path
 )
 def test_declaration_is_held_against_what_was_read(tmp_path: Path, told: Signature) -> None:
     path = crafted.save(tmp_path, crafted.identity())
-    with pytest.raises(RefusedModel, match="OpenVINO read .* its signature declares"):
+    with pytest.raises(RefusedModel, match=r"OpenVINO read .* its signature declares"):
         openvino.load(crafted.package(path, signature=told), 1)
 
 
@@ -111,6 +113,7 @@ def test_declaration_that_agrees_has_the_last_word(tmp_path: Path) -> None:
     assert engine.signature == told
 
 
+@pytest.mark.slow
 def test_missing_variables_are_refused(copy: Path) -> None:
     shutil.rmtree(copy / "variables")
     with pytest.raises(RefusedModel, match="OpenVINO cannot"):

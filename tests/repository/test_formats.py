@@ -14,9 +14,12 @@ IR = b'<?xml version="1.0"?>\n<net name="m" version="11"></net>'
 ONNX = crafted.identity().SerializeToString()
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "model", "weights.bin", "model.json", "model.onnxtxt", "model.xml", "a b"])
 @pytest.mark.parametrize(
-    ("content", "kind"), [(ONNX, "onnx"), (IR, "openvino"), (b"\xef\xbb\xbf \n" + IR, "openvino"), (b"GGUF\3\0", "gguf")]
+    "name", ["model.onnx", "model", "weights.bin", "model.json", "model.onnxtxt", "model.xml", "a b"]
+)
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [(ONNX, "onnx"), (IR, "openvino"), (b"\xef\xbb\xbf \n" + IR, "openvino"), (b"GGUF\3\0", "gguf")],
 )
 def test_content_tells_and_not_the_name(tmp_path: Path, name: str, content: bytes, kind: str) -> None:
     path = tmp_path / name
@@ -32,7 +35,9 @@ def test_broken_file_called_onnx_is_one_so_that_it_is_refused_with_a_reason(tmp_
     assert found.format == "onnx"
 
 
-@pytest.mark.parametrize("content", [b"", b"\x08", b"hello", b"<html><net-", b"<?xml version='1.0'?><a/>", b"\x08\x07\x0d."])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x08", b"hello", b"<html><net-", b"<?xml version='1.0'?><a/>", b"\x08\x07\x0d."]
+)
 def test_what_is_no_model_is_none(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model"
     path.write_bytes(content)

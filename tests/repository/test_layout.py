@@ -82,7 +82,9 @@ def test_saved_model_is_called_after_its_folder(tmp_path: Path) -> None:
     assert layout.locate(tmp_path / "x", str(folder / "saved_model.pb"))[0] == "flowers"
 
 
-@pytest.mark.parametrize("model", ["gone", "", "~no-such-user/m", "x" * 300, "nul\0", "/gone", "half/3", "../half", "café"])
+@pytest.mark.parametrize(
+    "model", ["gone", "", "~no-such-user/m", "x" * 300, "nul\0", "/gone", "half/3", "../half", "café"]
+)
 def test_what_is_nowhere_is_unknown(
     repository: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

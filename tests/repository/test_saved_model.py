@@ -25,7 +25,9 @@ def test_serving_default_is_meant_among_several(tmp_path: Path) -> None:
 
 def test_only_signature_is_meant_whatever_its_name(tmp_path: Path) -> None:
     nothing = Signature((), ())
-    assert read(tmp_path, crafted.saved_model({"other": OTHER, "__saved_model_init_op": ONE, "empty": nothing})) == OTHER
+    assert (
+        read(tmp_path, crafted.saved_model({"other": OTHER, "__saved_model_init_op": ONE, "empty": nothing})) == OTHER
+    )
 
 
 def test_graph_for_serving_is_meant_among_several(tmp_path: Path) -> None:

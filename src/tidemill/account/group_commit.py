@@ -69,7 +69,7 @@ class GroupCommit:
 
     def _hold(self) -> None:
         """Hand over after this turn of the loop when as many wait as are worth waiting for, else in a moment."""
-        enough = len(self._rows) >= self._size.target
+        enough = self._size.enough(len(self._rows))
         if self._timer is not None:
             if not enough:
                 return
@@ -79,7 +79,7 @@ class GroupCommit:
     def _hand_over(self) -> None:
         self._timer = None
         if self._rows and not self._closed:
-            self._size.handed_over(len(self._rows), self._queue_max)
+            self._size.handed_over(len(self._rows))
             self._writing = True
             self._groups.put((self._rows, self._waiters))
             self._rows, self._waiters = [], []

@@ -66,7 +66,7 @@ class Keys:
     def recognise(self, credential: str) -> Caller:
         if not credential:
             raise MissingKey("no key: send it as `Authorization: Bearer KEY`; `tidemill keys create` makes one")
-        digest = sha256(credential.encode("utf-8", "surrogateescape")).digest()
+        digest = sha256(credential.encode("utf-8", "surrogatepass")).digest()
         found = self._records.get(digest)
         if found is None or not hmac.compare_digest(found[0].digest, digest):
             raise InvalidKey("this key is not known here; `tidemill keys create` makes one")

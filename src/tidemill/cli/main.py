@@ -49,7 +49,7 @@ class Verbs(click.Group):
         except click.UsageError as error:
             near = get_close_matches(args[0], VERBS, n=1)
             if near and args[0] not in VERBS:
-                error.message += f" Did you mean {near[0]!r}?"
+                raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from error
             raise
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import orjson
 
-from tidemill.cli.common import json_option, print_json, setting_options, settled
+from tidemill.cli.common import json_option, setting_options, settled
 
 if TYPE_CHECKING:
     from tidemill.assemble import Owner
@@ -32,8 +33,9 @@ def serve_command(names: tuple[str, ...], as_json: bool, config: Path | None, **
 
 
 def ready_json(owner: Owner) -> None:
+    """One line, which is whole when it ends: for those who start a service and wait for it."""
     service = owner.view.overview()["service"]
-    print_json({**service, "console_port": owner.console.port})
+    click.echo(orjson.dumps({**service, "console_port": owner.console.port}))
 
 
 def banner(owner: Owner) -> None:

@@ -1,12 +1,11 @@
 """What every gRPC method shares: head, identity, body, and errors as status; runs on the owner's loop.
 
-Methods take and give bytes. Identity is judged on the metadata before the body is read, let alone parsed: on the wire a
-unary call is a stream of one message, so a handler that takes a stream decides when to read it.
+Methods take and give bytes, so that identity and limits are judged on the metadata before anything of the body is
+parsed. gRPC itself holds a message until it is whole, within its own bounds (`grpc_server.options`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 import time
@@ -17,7 +16,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from tidemill.core.contracts import Served
-from tidemill.core.errors import EngineFailed, MalformedRequest, Overloaded, RequestTooSlow, ServiceError, TidemillError
+from tidemill.core.errors import EngineFailed, MalformedRequest, Overloaded, ServiceError, TidemillError
 from tidemill.core.request import ANONYMOUS, Caller, Predict
 from tidemill.core.settings import Settings
 from tidemill.core.tensor import Tensors
@@ -35,7 +34,7 @@ RETRY_AFTER_S = 1.0
 class Call:
     """One call under way: who asks, under which ids, until when, what, and of which model once that is known."""
 
-    __slots__ = ("body", "caller", "credential", "given_id", "late", "request_id", "served", "until")
+    __slots__ = ("body", "caller", "credential", "given_id", "request_id", "served", "until")
 
     def __init__(self) -> None:
         self.request_id = ""
@@ -45,7 +44,6 @@ class Call:
         self.caller: Caller = ANONYMOUS
         self.body = b""
         self.served: Served | None = None
-        self.late: asyncio.Task[None] | None = None
 
     def hasten(self, timeout_s: float | None) -> None:
         """Bring the deadline forward to `timeout_s` from now; never back."""
@@ -67,7 +65,6 @@ class Calls:
         self.in_flight = 0
         self._in_flight_max = settings.connections_max
         self._timeout_s = settings.request_timeout_ms / 1000
-        self._expiring: set[asyncio.Task[None]] = set()
 
     def handler(self, method: Method, *, keyless: bool = False) -> grpc.RpcMethodHandler:
         """`method` as gRPC wants it. A `keyless` one answers whoever asks."""
@@ -85,8 +82,6 @@ class Calls:
                 self.service.failed(call.served, error.code)
                 return await _refuse(context, call, error)
             except grpc.aio.BaseError:  # gRPC's own word that the call has ended
-                if call.late is not None:
-                    self.service.failed(None, RequestTooSlow.code)
                 raise
             except Exception:
                 LOG.exception("a gRPC call failed in a way that was not foreseen")
@@ -95,7 +90,8 @@ class Calls:
                 return await _refuse(context, call, lost)
             finally:
                 self.in_flight -= 1
-            context.set_trailing_metadata((("x-request-id", call.request_id),))
+            if call.given_id:  # only to those who look: it costs as much as the parsing does
+                context.set_trailing_metadata((("x-request-id", call.request_id),))
             return reply
 
         return grpc.unary_unary_rpc_method_handler(handle)
@@ -141,27 +137,6 @@ class Calls:
             )
         call.until = way.deadline(context.time_remaining(), self._timeout_s)
 
-    async def _body(self, call: Call, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
-        """The one message. The timer ends the call rather than this task: gRPC would still write into memory that a
-        cancelled read has given back."""
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(call.until - time.monotonic(), self._expire, call, context)
-        try:
-            body = await context.read()
-        finally:
-            timer.cancel()
-        if call.late is not None:
-            call.late.cancel()  # it has not begun, or the read had raised
-            raise _too_slow()
-        if body is grpc.aio.EOF:
-            raise MalformedRequest("the call ended without a whole message; send one, within the size allowed")
-        return bytes(body)
-
-    def _expire(self, call: Call, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
-        call.late = asyncio.get_running_loop().create_task(_end(context, call))
-        self._expiring.add(call.late)
-        call.late.add_done_callback(self._expiring.discard)
-
 
 def parsed(message_class: Any, body: bytes) -> Any:
     """Raises `MalformedRequest`."""
@@ -186,15 +161,3 @@ async def _refuse(context: grpc.aio.ServicerContext[bytes, bytes], call: Call, e
     details = error.message.encode("utf-8", "replace")[:DETAILS_BYTES_MAX].decode("utf-8", "ignore")
     await context.abort(problems.grpc_status(error), details, tuple(trailing))
     return b""
-
-
-async def _end(context: grpc.aio.ServicerContext[bytes, bytes], call: Call) -> None:
-    """Refuse a call whose own task waits for the body; that one gets gRPC's error from its read, and ends."""
-    try:
-        await _refuse(context, call, _too_slow())
-    except grpc.aio.BaseError:
-        return  # what `abort` raises, or the client went at the same moment: nobody is left to tell
-
-
-def _too_slow() -> RequestTooSlow:
-    return RequestTooSlow("the message did not arrive before the call's deadline; send it faster, or smaller")

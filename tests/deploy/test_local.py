@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import crafted
+from small_engines import ROWS, WAIT_S_MAX, Raising, SmallEngine, ask, soon
+from tidemill.core import registry
+from tidemill.core.errors import (
+    EngineFailed,
+    MissingPart,
+    ModelNotReady,
+    RefusedModel,
+    UnknownModel,
+    UnknownVersion,
+)
+from tidemill.core.package import Batching, ModelPackage, Price
+from tidemill.core.tensor import Signature, TensorSpec
+from tidemill.deploy.local import FleetPolicy, LocalFleet, Replica, State
+
+POLICY = FleetPolicy("auto", 1, 8, 100, 0.0, 7)
+
+
+@pytest.fixture
+async def fleet() -> AsyncIterator[LocalFleet]:
+    made = LocalFleet(POLICY)
+    yield made
+    await asyncio.wait_for(made.close(), WAIT_S_MAX)
+
+
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> dict[int, Callable[[], Any]]:
+    """What builds the engine of each version of the model `m`; a `SmallEngine` where nothing is said."""
+    factories: dict[int, Callable[[], Any]] = {}
+
+    def load(package: ModelPackage, threads: int) -> Any:
+        assert threads >= 1
+        return factories.get(package.version, SmallEngine)()
+
+    loading = registry.load
+    monkeypatch.setattr(registry, "load", lambda name: load if name == "engine.small" else loading(name))
+    return factories
+
+
+def small(version: int = 1, **config: Any) -> ModelPackage:
+    package = crafted.echo_package("m", version, **config)
+    return msgspec.structs.replace(package, config=msgspec.structs.replace(package.config, engine="small"))
+
+
+async def values(fleet: LocalFleet, version: int = 1, *asked: float) -> list[float]:
+    async with fleet.run(ask(*(asked or (1.0,)), version=version, deadline=soon())) as pieces:
+        return [float(value) async for piece in pieces for value in piece.tensors["y"].ravel()]
+
+
+async def test_model_that_is_loaded_answers_and_says_what_it_is(fleet: LocalFleet, tmp_path: Path) -> None:
+    package = crafted.package(crafted.save(tmp_path, crafted.plus_minus()))
+    replica = await fleet.load(package)
+    assert fleet.find("m") is fleet.find("m", 1) is replica
+    assert (replica.state, replica.reason, replica.platform) == (State.AVAILABLE, "", "onnxruntime_onnx")
+    assert (replica.batched, replica.rows_max, replica.price_nanos, replica.waiting) == (True, 8, 7, 0)
+    assert [spec.name for spec in replica.signature.outputs] == ["up", "down"]
+
+
+@pytest.mark.parametrize("order", [(1, 2, 10), (10, 2, 1), (2, 10, 1)])
+async def test_newest_is_the_greatest_number_in_whatever_order_they_came(
+    fleet: LocalFleet, engines: Any, order: tuple[int, ...]
+) -> None:
+    for version in order:
+        await fleet.load(small(version))
+    assert fleet.find("m").version == 10
+    assert [replica.version for replica in fleet.versions("m")] == [1, 2, 10]
+    assert [replica.version for replica in fleet.replicas()] == [1, 2, 10]
+
+
+async def test_newest_that_serves_is_found_though_a_newer_one_failed(fleet: LocalFleet, engines: Any) -> None:
+    await fleet.load(small(1))
+    fleet.refuse("m", 2, "it is cut short")
+    assert fleet.find("m").version == 1
+    with pytest.raises(ModelNotReady, match="version 2 is FAILED: it is cut short"):
+        fleet.find("m", 2)
+    assert [(each.version, each.state) for each in fleet.versions("m")] == [(1, "AVAILABLE"), (2, "FAILED")]
+
+
+async def test_model_of_which_nothing_serves_is_not_ready_with_its_reason(fleet: LocalFleet) -> None:
+    fleet.refuse("m", 1, "why not")
+    for version in (None, 1):
+        with pytest.raises(ModelNotReady, match="why not"):
+            fleet.find("m", version)
+    with pytest.raises(UnknownVersion, match="served are 1"):
+        fleet.find("m", 2)
+    with pytest.raises(ModelNotReady):
+        await values(fleet)
+
+
+async def test_unknown_model_tells_those_that_are_served(fleet: LocalFleet, engines: Any) -> None:
+    for ask_for in (fleet.find, fleet.versions):
+        with pytest.raises(UnknownModel, match="served are none"):
+            ask_for("x")
+    await fleet.load(small())
+    with pytest.raises(UnknownModel, match="served are m"):
+        fleet.find("x")
+    with pytest.raises(UnknownModel):
+        async with fleet.run(ask(1, model="x")):
+            pass
+    with pytest.raises(UnknownVersion):
+        await values(fleet, 9)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: RefusedModel("it is cut short"),
+        lambda: MissingPart("it is cut short: pip install it"),
+        lambda: ValueError("it is cut short"),
+        lambda: MemoryError("it is cut short"),
+        lambda: KeyError("it is cut short"),
+    ],
+)
+async def test_package_that_is_refused_stands_with_its_reason_and_the_others_serve_on(
+    fleet: LocalFleet, engines: dict[int, Any], make: Callable[[], Exception]
+) -> None:
+    def refuse() -> None:
+        raise make()
+
+    engines[2] = refuse
+    await fleet.load(small(1))
+    failed = await fleet.load(small(2))
+    assert failed.state is State.FAILED
+    assert "it is cut short" in failed.reason
+    assert fleet.find("m").version == 1
+    assert await values(fleet) == [2.0]
+
+
+async def test_engine_that_nobody_registered_is_a_reason(fleet: LocalFleet) -> None:
+    package = crafted.echo_package("m")
+    package = msgspec.structs.replace(package, config=msgspec.structs.replace(package.config, engine="warp"))
+    replica = await fleet.load(package)
+    assert (replica.state, "warp" in replica.reason) == (State.FAILED, True)
+
+
+@pytest.mark.parametrize("make", [lambda: RefusedModel("zeros?"), lambda: ValueError("zeros?"), lambda: MemoryError()])
+async def test_model_that_refuses_zeros_is_served_all_the_same(
+    fleet: LocalFleet, engines: dict[int, Any], make: Callable[[], Exception]
+) -> None:
+    engine = Raising(make)
+    engines[1] = lambda: engine
+    assert (await fleet.load(small())).state is State.AVAILABLE
+    engine.always = False
+    assert await values(fleet) == [2.0]
+
+
+async def test_shape_too_large_for_a_warm_up_does_not_stop_the_service(
+    fleet: LocalFleet, engines: dict[int, Any]
+) -> None:
+    huge = Signature((TensorSpec("x", "FP32", (10**9, 10**9)),), ROWS.outputs)
+    engines[1] = lambda: SmallEngine(huge)
+    assert (await fleet.load(small())).state is State.AVAILABLE
+
+
+async def test_model_is_loading_while_it_loads_and_others_serve(fleet: LocalFleet, engines: dict[int, Any]) -> None:
+    go, begun = threading.Event(), threading.Event()
+
+    def slow() -> SmallEngine:
+        begun.set()
+        assert go.wait(WAIT_S_MAX)
+        return SmallEngine()
+
+    engines[2] = slow
+    await fleet.load(small(1))
+    loading = asyncio.create_task(fleet.load(small(2)))
+    assert await asyncio.to_thread(begun.wait, WAIT_S_MAX)
+    assert fleet.find("m").version == 1
+    with pytest.raises(ModelNotReady, match="version 2 is LOADING"):
+        fleet.find("m", 2)
+    assert await values(fleet) == [2.0]
+    go.set()
+    await loading
+    assert fleet.find("m").version == 2
+
+
+async def test_loading_a_version_again_takes_its_place_when_it_is_ready(
+    fleet: LocalFleet, engines: dict[int, Any]
+) -> None:
+    first = SmallEngine()
+    engines[1] = lambda: first
+    before = await fleet.load(small())
+    engines[1] = SmallEngine
+    after = await fleet.load(small())
+    assert fleet.find("m") is fleet.find("m", 1) is after
+    assert fleet.replicas() == [after]
+    assert (first.closed, before.state) == (1, State.UNLOADING)
+    assert await values(fleet) == [2.0]
+
+
+async def test_loading_a_version_again_in_vain_leaves_the_one_that_serves(
+    fleet: LocalFleet, engines: dict[int, Any]
+) -> None:
+    standing = await fleet.load(small())
+    engines[1] = lambda: (_ for _ in ()).throw(RefusedModel("worse"))
+    assert (await fleet.load(small())).state is State.FAILED
+    fleet.refuse("m", 1, "worse still")
+    assert fleet.find("m") is fleet.find("m", 1) is standing
+    assert await values(fleet) == [2.0]
+
+
+async def test_failed_version_can_be_loaded_again(fleet: LocalFleet, engines: Any) -> None:
+    fleet.refuse("m", 1, "not yet")
+    assert (await fleet.load(small())).state is State.AVAILABLE
+    assert await values(fleet) == [2.0]
+
+
+async def test_close_finishes_what_waits_and_gives_every_engine_back(engines: dict[int, Any]) -> None:
+    fleet = LocalFleet(POLICY)
+    made = {version: SmallEngine() for version in (1, 2)}
+    for version, engine in made.items():
+        engines[version] = lambda engine=engine: engine
+        await fleet.load(small(version))
+    fleet.refuse("m", 3, "no")
+    made[1].gate.clear()
+    made[1].entered.clear()
+    running = asyncio.create_task(values(fleet, 1, 5.0))
+    assert await asyncio.to_thread(made[1].entered.wait, WAIT_S_MAX)
+    closing = asyncio.create_task(fleet.close())
+    await asyncio.sleep(0)
+    for version in (None, 1, 2):
+        with pytest.raises(ModelNotReady):
+            fleet.find("m", version)
+    made[1].gate.set()
+    await asyncio.wait_for(closing, WAIT_S_MAX)
+    assert await running == [10.0]
+    assert [engine.closed for engine in made.values()] == [1, 1]
+
+
+async def test_request_that_leaves_early_is_taken_back(fleet: LocalFleet, engines: dict[int, Any]) -> None:
+    engine = SmallEngine()
+    engines[1] = lambda: engine
+    await fleet.load(small())
+    engine.calls.clear()
+    async with fleet.run(ask(7, deadline=soon())):
+        pass
+    assert await values(fleet, 1, 8.0) == [16.0]
+    assert engine.calls == [[8.0]]
+
+
+async def test_engine_that_breaks_ends_the_request_and_not_the_model(
+    fleet: LocalFleet, engines: dict[int, Any]
+) -> None:
+    engine = Raising(ValueError, always=False)
+    engines[1] = lambda: engine
+    await fleet.load(small())
+    with pytest.raises(EngineFailed):
+        await values(fleet, 1, -2.0)
+    assert await values(fleet) == [2.0]
+
+
+async def test_config_of_the_model_beats_the_service_s() -> None:
+    package = small(1, batching=Batching(batched=False, max_batch=3), price=Price(call_nanos=0))
+    replica = Replica(package, POLICY)
+    replica.adopt(ROWS)
+    assert (replica.batched, replica.rows_max, replica.price_nanos) == (False, 3, 0)
+    assert Replica(crafted.echo_package(), POLICY).price_nanos == 7
+
+
+async def test_rows_are_billed_only_of_a_model_that_has_them(fleet: LocalFleet, engines: Any) -> None:
+    await fleet.load(small(1))
+    await fleet.load(small(2, batching=Batching(batched=False)))
+    for version, rows in ((1, 3), (2, 1)):
+        async with fleet.run(ask(1, 2, 3, version=version, deadline=soon())) as pieces:
+            assert [(each.usage.calls, each.usage.rows) async for each in pieces if each.usage] == [(1, rows)]
