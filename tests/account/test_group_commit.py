@@ -207,7 +207,6 @@ async def test_groups_and_rows_are_counted() -> None:
         assert (commits.group_count, commits.row_count) == (2, 5)
 
 
-@pytest.mark.xfail(strict=False, reason="row_count feeds `tidemill_charges` (made durable), and counts failed rows too")
 async def test_rows_that_were_not_written_are_not_counted() -> None:
     disk = Disk()
     async with committing(disk) as commits:

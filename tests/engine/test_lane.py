@@ -279,9 +279,6 @@ async def test_model_that_does_not_keep_rows_apart_is_asked_singly(inline: bool)
 
 @pytest.mark.parametrize("inline", [True, False])
 @pytest.mark.parametrize("answered", [None, [1, 2], {"y": [1, 2]}, {"y": 1.0}], ids=str)
-@pytest.mark.xfail(
-    strict=False, reason="an engine that breaks its contract in a batch leaves the lane waiting for ever"
-)
 async def test_engine_that_answers_with_no_arrays_does_not_stop_the_lane(answered: Any, inline: bool) -> None:
     b = Bench(Odd(answered), batched=True, rows_max=8, waiting_max=8, inline=inline)
     futures = [b.lane.submit(ask(1)), b.lane.submit(ask(2))]

@@ -85,9 +85,10 @@ class GroupCommit:
             self._rows, self._waiters = [], []
 
     def _wake(self, waiters: list[asyncio.Future[None]], failure: BaseException | None) -> None:
-        self.group_count += 1
-        self.row_count += len(waiters)
-        if failure is not None:
+        if failure is None:
+            self.group_count += 1
+            self.row_count += len(waiters)
+        else:
             log.error("%d charges could not be written: %s", len(waiters), failure)
         for waiter in waiters:
             if waiter.done():

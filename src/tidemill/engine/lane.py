@@ -8,25 +8,21 @@ the loop itself when it is faster than a thread is to reach: then a batch forms 
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 from collections import deque
-from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import msgspec
+import numpy as np
 
 from tidemill.core.contracts import Clock, Engine
-from tidemill.core.errors import DeadlineExceeded, EngineFailed, ModelNotReady, Overloaded, TidemillError
+from tidemill.core.errors import DeadlineExceeded, ModelNotReady, Overloaded, TidemillError
 from tidemill.core.quiet import WhenQuiet
 from tidemill.core.request import InferenceRequest
 from tidemill.core.tensor import Array, Tensors
 from tidemill.core.tensor import rows as rows_of
 from tidemill.engine import batching
+from tidemill.engine.run_batch import Entry, Outcome, run
 from tidemill.observe.stats import ModelStats
-
-log = logging.getLogger(__name__)
 
 SWEEP_S = 0.05
 """How late a waiting request may learn that its deadline has passed."""
@@ -51,28 +47,6 @@ class LanePolicy(msgspec.Struct, frozen=True):
     inline_s_max: float
 
 
-class _Entry:
-    __slots__ = ("arrived", "deadline", "future", "inputs", "key", "outputs", "rows")
-
-    def __init__(
-        self,
-        inputs: Tensors,
-        outputs: tuple[str, ...],
-        rows: int,
-        key: Hashable | None,
-        deadline: float,
-        arrived: float,
-        future: asyncio.Future[Tensors],
-    ) -> None:
-        self.inputs = inputs
-        self.outputs = outputs
-        self.rows = rows
-        self.key = key
-        self.deadline = deadline
-        self.arrived = arrived
-        self.future = future
-
-
 class Lane:
     """Owns `engine` and closes it. `submit`, `drain` and `close` belong to the loop."""
 
@@ -83,14 +57,14 @@ class Lane:
         self.stats = stats
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[_Entry] = deque()
-        self._running: list[_Entry] = []
+        self._waiting: deque[Entry] = deque()
+        self._running: list[Entry] = []
         self._busy = False
         self._scheduled = False
         self._closed = False
         self._splits = True
         self._cpu_s = compute_s
-        self._answered = 0
+        self._batches = 0
         self._submitted = 0
         self._when_quiet = WhenQuiet(self._loop, lambda: self._submitted, QUICK_HOLD_S, self._dispatch)
         self._quick = compute_s <= policy.inline_s_max
@@ -111,7 +85,7 @@ class Lane:
         policy = self.policy
         if self._closed:
             raise ModelNotReady(f"model {request.model!r} version {request.version} is being unloaded")
-        if len(self._waiting) >= policy.waiting_max:
+        if len(self._waiting) >= policy.waiting_max and self._still_waiting() >= policy.waiting_max:
             raise Overloaded(
                 f"{len(self._waiting)} requests wait for model {request.model!r}, the most allowed (--queue-max)",
                 retry_after_s=1.0,
@@ -123,7 +97,7 @@ class Lane:
             if rows:
                 key = batching.joining_key(work.inputs, work.outputs)
         future: asyncio.Future[Tensors] = self._loop.create_future()
-        self._waiting.append(_Entry(work.inputs, work.outputs, rows or 1, key, request.deadline, self._clock(), future))
+        self._waiting.append(Entry(work.inputs, work.outputs, rows or 1, key, request.deadline, self._clock(), future))
         self._submitted += 1
         if not self._busy and not self._scheduled:
             self._idle.clear()
@@ -147,6 +121,11 @@ class Lane:
 
     # -- the loop's side -----------------------------------------------------------------------------------------------
 
+    def _still_waiting(self) -> int:
+        """How many wait, when those that gave up have left the queue."""
+        self._waiting = deque(entry for entry in self._waiting if not entry.future.done())
+        return len(self._waiting)
+
     def _schedule(self) -> None:
         self._scheduled = True
         if self._quick:
@@ -167,17 +146,19 @@ class Lane:
             self._running = batch
             for entry in batch:
                 self.stats.queue.observe(now - entry.arrived)
+            self._batches += 1
+            weighed = self._batches % WEIGHED_EACH == 0  # the thread's clock costs microseconds: look now and then
             if self._inline(batch):
-                outcome = self._answer(batch)
+                outcome = run(self.engine, batch, weighed)
                 # Through the loop once more, so that new requests are read between two batches.
                 self._loop.call_soon(self._finish, batch, outcome)
             else:
-                self._thread.submit(self._answer_and_tell, batch)
+                self._thread.submit(self._run_on_thread, batch, weighed)
             return
         self._busy = False
         self._idle.set()
 
-    def _wanted(self, entry: _Entry, now: float) -> bool:
+    def _wanted(self, entry: Entry, now: float) -> bool:
         if entry.future.done():
             return False
         if entry.deadline <= now:
@@ -185,18 +166,18 @@ class Lane:
             return False
         return True
 
-    def _expire(self, entry: _Entry, now: float) -> None:
+    def _expire(self, entry: Entry, now: float) -> None:
         entry.future.set_exception(
-            DeadlineExceeded(f"the deadline passed after {(now - entry.arrived) * 1000:.0f} ms in the queue")
+            DeadlineExceeded(f"the deadline passed after {(now - entry.arrived) * 1000:.0f} ms without an answer")
         )
 
-    def _inline(self, batch: list[_Entry]) -> bool:
+    def _inline(self, batch: list[Entry]) -> bool:
         if not self._quick:
             return False
         elements = sum(array.size for entry in batch for array in entry.inputs.values())
         return elements <= INLINE_ELEMENTS_MAX
 
-    def _finish(self, batch: list[_Entry], outcome: _Outcome) -> None:
+    def _finish(self, batch: list[Entry], outcome: Outcome) -> None:
         self._busy = False
         self._running = []
         now = self._clock()
@@ -232,71 +213,17 @@ class Lane:
         active = self._busy or self._waiting
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep) if active else None
 
-    # -- the engine's side ---------------------------------------------------------------------------------------------
-
-    def _answer_and_tell(self, batch: list[_Entry]) -> None:
-        outcome = self._answer(batch)
+    def _run_on_thread(self, batch: list[Entry], weighed: bool) -> None:
+        """On the lane's thread."""
+        outcome = run(self.engine, batch, weighed)
         try:
             self._loop.call_soon_threadsafe(self._finish, batch, outcome)
         except RuntimeError:
             return  # the loop is gone, and those who asked with it
 
-    def _answer(self, batch: list[_Entry]) -> _Outcome:
-        started = self._clock()
-        self._answered += 1
-        weighed = self._answered % WEIGHED_EACH == 0  # the thread's clock costs microseconds: look now and then
-        cpu_started = time.thread_time() if weighed else 0.0
-        splits = True
-        if len(batch) == 1:
-            answers: list[Tensors | TidemillError] = [self._one(batch[0])]
-        else:
-            together = self._together(batch)
-            if together is None:
-                splits = False
-            answers = together or [self._one(entry) for entry in batch]
-        cpu_s = time.thread_time() - cpu_started if weighed else None
-        return _Outcome(answers, self._clock() - started, cpu_s, splits)
-
-    def _together(self, batch: list[_Entry]) -> list[Any] | None:
-        """Answers of the joined batch; [] when one of them spoils it; None when the model does not keep rows apart."""
-        try:
-            whole = self.engine.predict(batching.join([entry.inputs for entry in batch]), batch[0].outputs)
-        except TidemillError:
-            return []
-        except Exception as error:  # noqa: BLE001 - an engine from outside may raise anything; each is tried alone
-            log.warning("a batch of %d failed, its requests run singly: %s", len(batch), error)
-            return []
-        return batching.part(whole, [entry.rows for entry in batch])
-
-    def _one(self, entry: _Entry) -> Tensors | TidemillError:
-        try:
-            return self.engine.predict(entry.inputs, entry.outputs)
-        except TidemillError as error:
-            return error
-        except Exception as error:
-            log.exception("the engine failed")
-            return EngineFailed(f"the engine failed: {type(error).__name__}")
-
-
-class _Outcome:
-    """`compute_s` by the clock; `cpu_s` of the thread alone, which a busy neighbour does not lengthen, where
-    weighed."""
-
-    __slots__ = ("answers", "compute_s", "cpu_s", "splits")
-
-    def __init__(
-        self, answers: list[Tensors | TidemillError], compute_s: float, cpu_s: float | None, splits: bool
-    ) -> None:
-        self.answers = answers
-        self.compute_s = compute_s
-        self.cpu_s = cpu_s
-        self.splits = splits
-
 
 def zeros_for(engine: Engine, rows: int = 1) -> dict[str, Array]:
     """Inputs of zeros that fit the signature: free dimensions are 1, dimension 0 is `rows`."""
-    import numpy as np
-
     filled: dict[str, Array] = {}
     for spec in engine.signature.inputs:
         shape = [rows] if spec.shape is None else [1 if side == -1 else side for side in spec.shape]

@@ -99,7 +99,7 @@ def _refuse_another(model: KitModel, home: Path, made: Mapping[str, bytes]) -> N
 def _manifest(home: Path) -> Manifest | None:
     try:
         manifest = msgspec.json.decode((home / "manifest.json").read_bytes(), type=Manifest)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     return manifest if manifest.name == home.name else None
 
@@ -108,6 +108,6 @@ def _is_json(path: Path) -> bool:
     """Whether there is something worth keeping; a file cut short is not."""
     try:
         msgspec.json.decode(path.read_bytes())
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
         return False
     return True

@@ -1,0 +1,106 @@
+"""One batch through one engine, so that a request that spoils it fails alone; runs on the lane's thread or its loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Hashable
+
+import numpy as np
+
+from tidemill.core.contracts import Engine
+from tidemill.core.errors import EngineFailed, TidemillError
+from tidemill.core.tensor import Tensors
+from tidemill.engine import batching
+
+log = logging.getLogger(__name__)
+
+
+class Entry:
+    """A request in a lane: what is asked, until when, and the future that its caller awaits.
+
+    `arrived` and `deadline` are on the lane's clock. `key` is `batching.Waiting`'s.
+    """
+
+    __slots__ = ("arrived", "deadline", "future", "inputs", "key", "outputs", "rows")
+
+    def __init__(
+        self,
+        inputs: Tensors,
+        outputs: tuple[str, ...],
+        rows: int,
+        key: Hashable | None,
+        deadline: float,
+        arrived: float,
+        future: asyncio.Future[Tensors],
+    ) -> None:
+        self.inputs = inputs
+        self.outputs = outputs
+        self.rows = rows
+        self.key = key
+        self.deadline = deadline
+        self.arrived = arrived
+        self.future = future
+
+
+class Outcome:
+    """An answer or an error for each entry of a batch.
+
+    `compute_s` is by the clock; `cpu_s` of the thread alone, which a busy neighbour does not lengthen, where weighed.
+    `splits` is False when the model does not keep the rows of a batch apart.
+    """
+
+    __slots__ = ("answers", "compute_s", "cpu_s", "splits")
+
+    def __init__(self) -> None:
+        self.answers: list[Tensors | TidemillError] = []
+        self.compute_s = 0.0
+        self.cpu_s: float | None = None
+        self.splits = True
+
+
+def run(engine: Engine, batch: list[Entry], weighed: bool) -> Outcome:
+    """Answer `batch` (joinable entries, at least one). Whatever the engine raises becomes an error of its requests."""
+    outcome = Outcome()
+    started = time.perf_counter()
+    cpu_started = time.thread_time() if weighed else 0.0
+    if len(batch) > 1:
+        outcome.answers = _together(engine, batch, outcome)
+    if not outcome.answers:
+        outcome.answers = [_alone(engine, entry) for entry in batch]
+    if weighed:
+        outcome.cpu_s = time.thread_time() - cpu_started
+    outcome.compute_s = time.perf_counter() - started
+    return outcome
+
+
+def _together(engine: Engine, batch: list[Entry], outcome: Outcome) -> list[Tensors | TidemillError]:
+    """Empty when the entries must be tried one by one."""
+    try:
+        whole = engine.predict(batching.join([entry.inputs for entry in batch]), batch[0].outputs)
+        parts = batching.part(whole, [entry.rows for entry in batch])
+    except TidemillError:
+        return []
+    except Exception as error:  # noqa: BLE001 - an engine from outside may raise anything; each entry is tried alone
+        # Its words are not logged: they may quote what was asked.
+        log.warning("a batch of %d failed with %s, its requests run singly", len(batch), type(error).__name__)
+        return []
+    if parts is None:
+        log.warning("the model does not keep the rows of a batch apart; its requests run singly from now on")
+        outcome.splits = False
+        return []
+    return list(parts)
+
+
+def _alone(engine: Engine, entry: Entry) -> Tensors | TidemillError:
+    try:
+        answer = engine.predict(entry.inputs, entry.outputs)
+        if all(isinstance(array, np.ndarray) for array in answer.values()):
+            return answer
+        raise TypeError
+    except TidemillError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - an engine from outside may raise anything
+        log.error("the engine failed with %s", type(error).__name__)
+        return EngineFailed(f"the engine failed with {type(error).__name__}; the model's owner can tell more")
