@@ -30,7 +30,11 @@ _SAMPLE = re.compile(r"(?P<name>\w+)(?:\{(?P<labels>[^}]*)\})? (?P<value>\S+)")
 
 def environment(**extra: str) -> dict[str, str]:
     """This process's, without what would change a setting."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("TIDEMILL_") or key == "TIDEMILL_CACHE_DIR"}
+    clean = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("TIDEMILL_") or key == "TIDEMILL_CACHE_DIR"
+    }
     return clean | extra
 
 
@@ -38,8 +42,13 @@ def tidemill(*arguments: str | Path, cwd: Path | None = None, **extra: str) -> s
     """Run the command line to its end."""
     return subprocess.run(
         [sys.executable, "-m", "tidemill", *map(str, arguments)],
-        capture_output=True, text=True, timeout=START_S_MAX, check=False, cwd=cwd, env=environment(**extra),
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=START_S_MAX,
+        check=False,
+        cwd=cwd,
+        env=environment(**extra),
+    )
 
 
 class Server:
@@ -50,9 +59,22 @@ class Server:
         data_dir.mkdir(parents=True, exist_ok=True)
         self.log = data_dir / f"stderr-{time.monotonic_ns()}"
         self.command = [
-            sys.executable, "-m", "tidemill", "serve", "--models", str(models), "--data-dir", str(data_dir), "--http-port", "0",
-            "--grpc-port", "0", "--no-console", "--json", *map(str, flags),
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "tidemill",
+            "serve",
+            "--models",
+            str(models),
+            "--data-dir",
+            str(data_dir),
+            "--http-port",
+            "0",
+            "--grpc-port",
+            "0",
+            "--no-console",
+            "--json",
+            *map(str, flags),
+        ]
         self._cwd = cwd
         self._environment = environment(**extra)
         self.url = ""
@@ -63,7 +85,12 @@ class Server:
         """Begin, without waiting for it to be ready."""
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                self.command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, cwd=self._cwd, env=self._environment
+                self.command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                cwd=self._cwd,
+                env=self._environment,
             )
 
     def start(self) -> Server:

@@ -103,8 +103,8 @@ def poison() -> ModelProto:
 
 
 def slow(steps: int | None = None) -> ModelProto:
-    """As many matrix products as its input `steps` says (at least 16; or `steps`, whatever it says), each a good tenth of
-    a millisecond; y is 0.
+    """As many matrix products as its input `steps` says (at least 16; or `steps`, whatever it says), each a good tenth
+    of a millisecond; y is 0.
 
     The least keeps it slow for the zeros of a warm-up, so that it never runs on the service's own thread.
     """

@@ -114,7 +114,12 @@ def test_environment_that_is_wrong_is_misuse(extra: dict[str, str], told: str) -
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [("http_prot = 1", "http_prot"), ("http_port = [1]", "http_port"), ("http_port = ", "file.toml"), ("no_auth = 1", "no_auth")],
+    [
+        ("http_prot = 1", "http_prot"),
+        ("http_port = [1]", "http_port"),
+        ("http_port = ", "file.toml"),
+        ("no_auth = 1", "no_auth"),
+    ],
 )
 def test_file_that_is_wrong_is_misuse(content: str, told: str, tmp_path: Path) -> None:
     (tmp_path / "file.toml").write_text(content)
@@ -245,7 +250,10 @@ def test_keys_are_made_listed_and_revoked_on_the_data_folder(tmp_path: Path) -> 
     assert ran.stdout.strip().startswith("tm-")
     assert "not shown again" in ran.stderr
     rows = done("keys", "ls", "--data-dir", tmp_path)
-    assert sorted((row["tenant"], row["label"], row["admin"]) for row in rows) == [("acme", "one", False), ("globex", "", True)]
+    assert sorted((row["tenant"], row["label"], row["admin"]) for row in rows) == [
+        ("acme", "one", False),
+        ("globex", "", True),
+    ]
     assert done("keys", "revoke", made["id"], "--data-dir", tmp_path) == {"id": made["id"], "revoked": True}
     revoked = {row["tenant"]: row["revoked_at"] is not None for row in done("keys", "ls", "--data-dir", tmp_path)}
     assert revoked == {"acme": True, "globex": False}
@@ -289,9 +297,21 @@ def test_what_answers_may_be_no_tidemill(server: Server) -> None:
 
 def test_doctor_finds_nothing_wrong_where_nothing_is(repository: Path, tmp_path: Path) -> None:
     told = done(
-        "doctor", "--models", repository, "--data-dir", tmp_path, "--no-auth", "--http-port", "0", "--grpc-port", "0",
-        "--console-port", "0", "--connections-max", "64",
-    )  # fmt: skip
+        "doctor",
+        "--models",
+        repository,
+        "--data-dir",
+        tmp_path,
+        "--no-auth",
+        "--http-port",
+        "0",
+        "--grpc-port",
+        "0",
+        "--console-port",
+        "0",
+        "--connections-max",
+        "64",
+    )
     assert told["problems"] == []
     assert told["parts"]["onnxruntime"]
     assert "usable" in told["machine"]["cores"]
@@ -305,9 +325,17 @@ def test_doctor_tells_what_would_keep_serve_from_working(tmp_path: Path) -> None
         taken.listen()
         port = taken.getsockname()[1]
         ran = tidemill(
-            "doctor", "--models", tmp_path / "models", "--data-dir", tmp_path / "data", "--http-port", str(port), "--grpc-port", "0",
+            "doctor",
+            "--models",
+            tmp_path / "models",
+            "--data-dir",
+            tmp_path / "data",
+            "--http-port",
+            str(port),
+            "--grpc-port",
+            "0",
             "--json",
-        )  # fmt: skip
+        )
     assert ran.returncode == REFUSED
     problems = " ".join(json.loads(ran.stdout)["problems"])
     assert str(port) in problems
@@ -347,15 +375,35 @@ def test_taken_port_is_misuse_and_named(repository: Path, tmp_path: Path, flag: 
         taken.listen()
         ports[flag] = str(taken.getsockname()[1])
         said = misused(
-            "serve", "half", "--models", repository, "--data-dir", tmp_path, "--no-console", "--no-auth", "--log-level", "error",
+            "serve",
+            "half",
+            "--models",
+            repository,
+            "--data-dir",
+            tmp_path,
+            "--no-console",
+            "--no-auth",
+            "--log-level",
+            "error",
             *(word for pair in ports.items() for word in pair),
-        )  # fmt: skip
+        )
     assert ports[flag] in said
     assert flag in said
 
 
 def test_address_that_is_not_ours_is_misuse(repository: Path, tmp_path: Path) -> None:
-    said = misused("serve", "half", "--models", repository, "--data-dir", tmp_path, "--host", "192.0.2.1", "--insecure", "--no-console")
+    said = misused(
+        "serve",
+        "half",
+        "--models",
+        repository,
+        "--data-dir",
+        tmp_path,
+        "--host",
+        "192.0.2.1",
+        "--insecure",
+        "--no-console",
+    )
     assert "192.0.2.1" in said
 
 
@@ -387,14 +435,17 @@ def test_interrupt_of_a_verb_is_130(tmp_path: Path) -> None:
     import subprocess
     import sys
 
-    from serving import environment, eventually
+    from serving import environment
 
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         process = subprocess.Popen(
-            [sys.executable, "-m", "tidemill", "usage", "--url", url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+            [sys.executable, "-m", "tidemill", "usage", "--url", url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
         )
         connection, _ = deaf.accept()
         process.send_signal(signal.SIGINT)

@@ -17,7 +17,7 @@ from tidemill.account.group_commit import GroupCommit
 from tidemill.account.keys import Keys, make
 from tidemill.account.ledger import DurableLedger
 from tidemill.core.errors import InvalidKey, RevokedKey
-from tidemill.core.request import InferenceRequest, Predict
+from tidemill.core.request import Caller, InferenceRequest, Predict
 from tidemill.core.tensor import DTYPES
 from tidemill.deploy.local import FleetPolicy, LocalFleet
 from tidemill.observe.log import REQUEST_ID, ForPeople, JsonLines, set_up
@@ -26,6 +26,13 @@ from tidemill.serve.queue import BoundedQueue
 from tidemill.store import accounts, database, ledger
 
 log = logging.getLogger("tidemill.test")
+
+
+def admit(service: Service, credential: str, served: Any) -> Caller:
+    """What a door does before it reads a body."""
+    caller = service.identity.recognise(credential)
+    service.gate.limit(caller, served)
+    return caller
 
 
 @pytest.fixture(autouse=True)
@@ -152,10 +159,10 @@ async def test_neither_payload_nor_key_is_logged_on_the_whole_way(
         service = Service(keys, BoundedQueue(9, lambda: False), DurableLedger(commits, fleet.price_nanos), fleet)
         served = await fleet.load(crafted.package(crafted.save(tmp_path / "m", crafted.identity(8, ["rows"]))))
         await fleet.load(crafted.package(tmp_path / "gone.onnx"))
-        caller = service.admit(made.key, served)
+        caller = admit(service, made.key, served)
         for wrong, error in ((gone.key, RevokedKey), (made.key + "x", InvalidKey)):
             with pytest.raises(error):
-                service.admit(wrong, served)
+                admit(service, wrong, served)
         for number, value in enumerate((b"PAYLOAD", b"PAYLOAD\xff", b"PAYLOAD")):
             broken[0] = number == 2
             tensors = {"x": np.array([value], DTYPES["BYTES"])}

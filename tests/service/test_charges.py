@@ -15,8 +15,9 @@ import pytest
 from serving import Server, eventually, post, tidemill
 from tidemill.client import load
 
+
 class Books:
-    """One test's view of a server that books: two tenants of its own, `acme` and `globex`, and what was booked for them."""
+    """One test's view of a server that books: tenants of its own, `acme` and `globex`, and what was booked for them."""
 
     def __init__(self, server: Server, admin_key: str) -> None:
         self.server = server
@@ -135,10 +136,14 @@ def test_client_that_vanished_before_its_answer_is_charged_at_most_once(books: B
 async def test_under_load_every_answer_is_one_row(books: Books) -> None:
     answered: set[str] = set()
     result = await load.run(
-        f"{books.server.url}/v1/models/half:predict", b'{"instances":[1.0]}', {"authorization": f"Bearer {books.keys['acme']}"},
-        in_flight=2, requests=500, headers_of=lambda number: {"x-request-id": f"load-{number}"},
+        f"{books.server.url}/v1/models/half:predict",
+        b'{"instances":[1.0]}',
+        {"authorization": f"Bearer {books.keys['acme']}"},
+        in_flight=2,
+        requests=500,
+        headers_of=lambda number: {"x-request-id": f"load-{number}"},
         on_answer=lambda answer: answered.add(f"load-{answer.number}") if answer.status == 200 else None,
-    )  # fmt: skip
+    )
     assert result.lost == 0
     ids = [row[4] for row in books.rows()]
     assert sorted(ids) == sorted(answered)

@@ -75,12 +75,28 @@ def test_without_a_good_key_the_answer_is_401_before_the_body(guarded: Server, p
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/models/half", "/v1/models/half/metadata", "/v2/models/half", "/admin/v1/overview", "/admin/v1/usage", "/admin/v1/keys"]
+    "path",
+    [
+        "/v1/models/half",
+        "/v1/models/half/metadata",
+        "/v2/models/half",
+        "/admin/v1/overview",
+        "/admin/v1/usage",
+        "/admin/v1/keys",
+    ],
 )
 def test_every_route_that_tells_something_asks_for_a_key(guarded: Server, path: str, admin: dict[str, Any]) -> None:
     assert guarded.client.get(path).status_code == 401
     assert guarded.client.get(path, headers=bearer("tm-unknown")).status_code == 401
     assert guarded.client.get(path, headers=bearer(admin["key"])).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/models/nobody:predict", "/v2/models/nobody/infer", "/v1/models/half/versions/9:predict"]
+)
+def test_which_models_there_are_is_not_told_to_strangers(guarded: Server, path: str) -> None:
+    answer = guarded.client.post(path, content=BODY)
+    assert (answer.status_code, answer.json()["code"]) == (401, "key.missing")
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/v2", "/v2/health/live", "/v2/health/ready"])
@@ -143,7 +159,11 @@ def test_keys_are_made_listed_and_revoked_over_the_admin_api(guarded: Server, ad
     key = answer.json()
     assert client.post(PREDICT, content=BODY, headers=bearer(key["key"])).status_code == 200
     listed = {each["id"]: each for each in client.get("/admin/v1/keys", headers=headers).json()["keys"]}
-    assert (listed[key["id"]]["tenant"], listed[key["id"]]["label"], listed[key["id"]]["revoked_at"]) == ("remote", "a label", None)
+    assert (listed[key["id"]]["tenant"], listed[key["id"]]["label"], listed[key["id"]]["revoked_at"]) == (
+        "remote",
+        "a label",
+        None,
+    )
     assert "digest" not in listed[key["id"]]
     assert client.delete(f"/admin/v1/keys/{key['id']}", headers=headers).json() == {"id": key["id"], "revoked": True}
     assert client.post(PREDICT, content=BODY, headers=bearer(key["key"])).status_code == 401
@@ -151,7 +171,10 @@ def test_keys_are_made_listed_and_revoked_over_the_admin_api(guarded: Server, ad
 
 def test_no_secret_is_ever_listed(guarded: Server, admin: dict[str, Any], acme: dict[str, Any], data_dir: Path) -> None:
     told = guarded.client.get("/admin/v1/keys", headers=bearer(admin["key"])).text
-    told += guarded.client.get("/admin/v1/overview", headers=bearer(admin["key"])).text + guarded.client.get("/metrics").text
+    told += (
+        guarded.client.get("/admin/v1/overview", headers=bearer(admin["key"])).text
+        + guarded.client.get("/metrics").text
+    )
     done = tidemill("keys", "ls", "--data-dir", data_dir)
     stored = b"".join(path.read_bytes() for path in data_dir.glob("tidemill.db*"))
     for key in (admin["key"], acme["key"]):

@@ -36,10 +36,15 @@ async def _killed_under_load(server: Server, round_name: str, after_answers: int
 
     running = asyncio.create_task(
         load.run(
-            f"{server.url}/v1/models/half:predict", b'{"instances":[1.0]}', in_flight=IN_FLIGHT, seconds=60,
-            headers_of=lambda number: {"x-request-id": f"{round_name}-{number}"}, on_answer=take, retries=NO_RETRY,
+            f"{server.url}/v1/models/half:predict",
+            b'{"instances":[1.0]}',
+            in_flight=IN_FLIGHT,
+            seconds=60,
+            headers_of=lambda number: {"x-request-id": f"{round_name}-{number}"},
+            on_answer=take,
+            retries=NO_RETRY,
         )
-    )  # fmt: skip
+    )
     async with asyncio.timeout(60):
         await enough.wait()
         server.kill()
@@ -61,7 +66,7 @@ async def _rounds(repository: Path, data_dir: Path, count: int) -> None:
     answered: set[str] = set()
     for number in range(count):
         with Server(repository, data_dir, "half", "--no-auth") as server:
-            answered |= await _killed_under_load(server, f"round{number}", random.randint(200, 2000))
+            answered |= await _killed_under_load(server, f"round{number}", random.randint(200, 2000))  # noqa: S311
         _held_against_the_books(data_dir, answered)
 
 

@@ -17,9 +17,21 @@ ANSWER = b'{"predictions":[2.0]}'
 BODY_BYTES_MAX = 100_000
 HEADER_BYTES_MAX = 4096
 LIMITS = [
-    "--no-auth", "--no-charge", "--header-bytes-max", str(HEADER_BYTES_MAX), "--header-timeout-ms", "200", "--body-idle-ms", "200",
-    "--keep-alive-ms", "400", "--body-bytes-max", str(BODY_BYTES_MAX), "--connections-max", "40",
-]  # fmt: skip
+    "--no-auth",
+    "--no-charge",
+    "--header-bytes-max",
+    str(HEADER_BYTES_MAX),
+    "--header-timeout-ms",
+    "200",
+    "--body-idle-ms",
+    "200",
+    "--keep-alive-ms",
+    "400",
+    "--body-bytes-max",
+    str(BODY_BYTES_MAX),
+    "--connections-max",
+    "40",
+]
 
 
 @pytest.fixture(scope="module")
@@ -321,13 +333,13 @@ def test_cancelled_requests_that_wait_are_not_computed(small: Server) -> None:
 def test_client_that_does_not_read_is_hung_up_on(repository: Path, tmp_path: Path) -> None:
     """An answer larger than every buffer on the way, to somebody who does not take it."""
     body = b'{"inputs":' + str([float(i) for i in range(400_000)]).encode() + b"}"
-    with Server(repository, tmp_path, "--no-auth", "--no-charge", "--body-idle-ms", "300") as server:
-        with quiet_after(server):
-            wire = server.connect()
-            for _ in range(4):
-                wire.send(post(PREDICT, body))
-            eventually(lambda: server.metrics()["tidemill_connections"] == 1, "the deaf one is gone")
-            wire.socket.close()
+    flags = ("half", "--no-auth", "--no-charge", "--body-idle-ms", "300")
+    with Server(repository, tmp_path, *flags) as server, quiet_after(server):
+        wire = server.connect()
+        for _ in range(4):
+            wire.send(post(PREDICT, body))
+        eventually(lambda: server.metrics()["tidemill_connections"] == 1, "the deaf one is gone")
+        wire.socket.close()
 
 
 def test_client_that_reads_slowly_gets_all(repository: Path, small: Server) -> None:

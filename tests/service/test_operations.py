@@ -38,7 +38,10 @@ def test_console_that_does_not_run_is_told(server: Server) -> None:
 
 
 def test_metrics_are_prometheus_text_and_count(server: Server) -> None:
-    requests, failures = 'tidemill_requests_total{model="half",version="1"}', 'tidemill_failures_total{code="input.datatype",model="half"}'
+    requests, failures = (
+        'tidemill_requests_total{model="half",version="1"}',
+        'tidemill_failures_total{code="input.datatype",model="half"}',
+    )
     before = server.metrics()
     for _ in range(3):
         server.predict("half", {"instances": [1.0, 2.0]})
@@ -55,8 +58,7 @@ def test_metrics_are_prometheus_text_and_count(server: Server) -> None:
 
 @pytest.mark.slow
 def test_while_loading_it_is_alive_and_not_ready(tmp_path: Path) -> None:
-    """The second model takes a second to warm up; meanwhile the first, which is loaded, answers, and the others are told
-    from models that are not there at all: who asks may ask again."""
+    """The second model takes a second to warm up; the first answers meanwhile, and those to come are no unknown ones."""
     echo(tmp_path / "models", "a-quick", "FP32")
     save(tmp_path / "models", "b-slow", slow(steps=4000))
     echo(tmp_path / "models", "c-later", "FP32")
@@ -79,7 +81,9 @@ def test_while_loading_it_is_alive_and_not_ready(tmp_path: Path) -> None:
             assert answer.status_code == 503
             assert answer.json()["reasons"]
             assert client.get("/v2/health/ready").status_code == 503
-            assert client.post("/v1/models/a-quick:predict", json={"instances": [[1]]}).json() == {"predictions": [[1.0]]}
+            assert client.post("/v1/models/a-quick:predict", json={"instances": [[1]]}).json() == {
+                "predictions": [[1.0]]
+            }
             refused = client.post("/v1/models/b-slow:predict", json={"inputs": 1})
             assert (refused.status_code, refused.json()["code"]) == (503, "model.not_ready")
             assert client.get("/v2/models/b-slow/ready").status_code == 503
@@ -142,7 +146,9 @@ def test_refused_models_do_not_keep_a_good_one_from_serving(lame: Server) -> Non
 def test_newest_version_is_served_and_all_on_request(tmp_path: Path) -> None:
     for version in (1, 2, 10):
         echo(tmp_path / "models", "many", "FP32", (version,), version)
-    with Server(tmp_path / "models", tmp_path / "data", "--no-auth", "--no-charge", "--version-policy", "all") as server:
+    with Server(
+        tmp_path / "models", tmp_path / "data", "--no-auth", "--no-charge", "--version-policy", "all"
+    ) as server:
         assert server.predict("many", {"inputs": [0] * 10}).status_code == 200
         assert server.client.post("/v1/models/many/versions/2:predict", json={"inputs": [0, 0]}).status_code == 200
         states = server.client.get("/v1/models/many").json()["model_version_status"]
@@ -226,7 +232,9 @@ def test_second_signal_does_no_harm(repository: Path, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def talkative(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(repository, tmp_path_factory.mktemp("data"), "--no-auth", "--no-charge", "--access-log", "--log-level", "debug") as running:
+    with Server(
+        repository, tmp_path_factory.mktemp("data"), "--no-auth", "--no-charge", "--access-log", "--log-level", "debug"
+    ) as running:
         yield running
 
 
@@ -247,8 +255,10 @@ def test_access_log_tells_the_callers_request_id_and_the_status(talkative: Serve
     eventually(lambda: "find-me-three" in talkative.stderr(), "it is logged")
     told = {line["request_id"]: line for line in lines(talkative) if "find-me" in line.get("request_id", "")}
     assert {name: (line["status"], line["method"]) for name, line in told.items()} == {
-        "find-me": (200, "POST"), "find-me-too": (400, "POST"), "find-me-three": (404, "POST"),
-    }  # fmt: skip
+        "find-me": (200, "POST"),
+        "find-me-too": (400, "POST"),
+        "find-me-three": (404, "POST"),
+    }
     assert told["find-me"]["path"] == "/v1/models/half:predict"
 
 

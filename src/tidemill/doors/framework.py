@@ -59,11 +59,20 @@ async def on_any_error(request: Request, error: Exception) -> Response:
     return problem(TidemillError(f"this server failed; its log tells more under {request_id}"))
 
 
+def _refuse_foreign_pages(request: Request) -> None:
+    """A web page of another site that asks from the operator's own browser is not the operator. Raises `Forbidden`."""
+    origin = request.headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
+        raise Forbidden(f"a page of {origin[:100]!r} may not use the admin API of {request.headers.get('host')!r}")
+
+
 def caller(service: Service, request: Request, admin: bool = False) -> Caller:
     """Who asks. Raises what `Identity.recognise` raises, and `Forbidden` for a key without `--admin`."""
     head = Head("")
     head.read(request.scope["headers"], SMALL_BODY_BYTES_MAX)
     found = service.identity.recognise(head.credential)
+    if admin:
+        _refuse_foreign_pages(request)
     if admin and not found.admin:
         raise Forbidden(f"key {found.key} may not use the admin API; `tidemill keys create --admin` makes one that may")
     return found

@@ -110,10 +110,11 @@ class Doors:
         served: Served | None = None
         try:
             head.read(scope["headers"], self._body_bytes_max)
-            served = service.fleet.find(route.model, way.version_of(route.model, route.version))
             if scope["method"] != "POST":
                 raise MethodNotAllowed(f"{scope['method']} is not taken here, POST is")
-            caller = service.admit(head.credential, served)
+            caller = service.identity.recognise(head.credential)
+            served = service.fleet.find(route.model, way.version_of(route.model, route.version))
+            service.gate.limit(caller, served)
             connection: Connection | None = scope.get("tidemill.connection")
             body = connection.body_now() if connection is not None else None
             if body is None:

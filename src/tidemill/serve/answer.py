@@ -25,12 +25,6 @@ class Service:
         self.fleet = fleet
         self.failures: dict[str, int] = {}
 
-    def admit(self, credential: str, served: Served) -> Caller:
-        """May this caller ask this model now? Raises what `Identity.recognise` and `Gate.limit` raise."""
-        caller = self.identity.recognise(credential)
-        self.gate.limit(caller, served)
-        return caller
-
     def failed(self, served: Served | None, code: str) -> None:
         """Count a request that was not answered, under its model where that is known."""
         if served is not None:

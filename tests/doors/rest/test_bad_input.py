@@ -1,4 +1,4 @@
-"""What TensorFlow Serving's dialect says to requests that are wrong: status, stable code, the value and what was expected."""
+"""What TensorFlow Serving's dialect says to requests that are wrong: status, code, the value and what was expected."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ def test_deep_nesting_is_refused(server: Server, mark: bytes, tail: bytes) -> No
 @pytest.mark.parametrize("depth", [65, 100, 500, 900])
 @pytest.mark.parametrize("value", [b"1", b"NaN", b'"text"'])
 @pytest.mark.parametrize("model", ["half", "echo-bytes"])
-def test_more_dimensions_than_an_array_can_have_are_refused(server: Server, depth: int, value: bytes, model: str) -> None:
+def test_more_dimensions_than_an_array_can_have_are_refused(
+    server: Server, depth: int, value: bytes, model: str
+) -> None:
     body = b'{"inputs": ' + b"[" * depth + value + b"]" * depth + b"}"
     answer = server.predict(model, body)
     assert answer.status_code == 400, answer.text[:300]
@@ -126,7 +128,9 @@ def test_neither_form_is_malformed(server: Server, body: Any) -> None:
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_numbers_that_are_not_fp32_are_refused_with_the_value(server: Server, values: Any, code: str, told: str) -> None:
+def test_numbers_that_are_not_fp32_are_refused_with_the_value(
+    server: Server, values: Any, code: str, told: str
+) -> None:
     with quiet_after(server):
         refused(server, "half", {"instances": values}, code, told, "input")
 
@@ -169,7 +173,9 @@ def test_numbers_that_are_not_fp32_are_refused_with_the_value(server: Server, va
     ],
 )
 @pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a good one"])
-def test_value_that_the_datatype_cannot_hold(server: Server, datatype: str, value: Any, code: str, beside: bool) -> None:
+def test_value_that_the_datatype_cannot_hold(
+    server: Server, datatype: str, value: Any, code: str, beside: bool
+) -> None:
     good: dict[str, Any] = {"BOOL": True, "BYTES": "text"}
     row = [good.get(datatype, 1), value] if beside else [value]
     message = refused(server, f"echo-{datatype.lower()}", {"instances": [row]}, code, "'x'", datatype)
@@ -221,7 +227,12 @@ def test_nan_and_infinity_are_floats(server: Server, datatype: str) -> None:
         ("text", {"instances": [{"b64": "Ä"}]}, "input.value", "b64"),
         ("text", {"instances": [{"b64": "/w=="}]}, "engine.refused", "UTF-8"),
         ("half", {"instances": [{"b64": "AACAPw=="}]}, "input.datatype", "FP32"),
-        ("half", {"signature_name": ["serving_default"], "instances": [1]}, "model.signature_unknown", "serving_default"),
+        (
+            "half",
+            {"signature_name": ["serving_default"], "instances": [1]},
+            "model.signature_unknown",
+            "serving_default",
+        ),
         ("half", {"signature_name": None, "instances": [1]}, "model.signature_unknown", "serving_default"),
         ("half", {"signature_name": {}, "instances": [1]}, "model.signature_unknown", "serving_default"),
         ("poison", {"instances": [3, 99]}, "engine.refused", "99"),
@@ -322,7 +333,9 @@ def test_identity_is_no_encoding(server: Server) -> None:
 def test_lengths_that_contradict_are_refused(server: Server, line: str, code: str) -> None:
     """Two readings of one length are how requests are smuggled past a proxy."""
     with quiet_after(server), server.connect() as wire:
-        answer = wire.ask(f"POST /v1/models/half:predict HTTP/1.1\r\nhost: x\r\n{line}\r\n\r\n".encode() + b"5\r\nhello\r\n0\r\n\r\n")
+        answer = wire.ask(
+            f"POST /v1/models/half:predict HTTP/1.1\r\nhost: x\r\n{line}\r\n\r\n".encode() + b"5\r\nhello\r\n0\r\n\r\n"
+        )
         assert (answer.status, answer.code) == (400, code)
         assert wire.closed
 
@@ -341,8 +354,8 @@ def test_header_that_is_no_number(server: Server, name: str, value: str) -> None
 def test_request_id_that_cannot_stand_in_a_log(server: Server, name: str, value: str) -> None:
     with server.connect() as wire:
         body = b'{"instances":[1]}'
-        head = f"POST /v1/models/half:predict HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n{name}: {value}\r\n\r\n"
-        answer = wire.ask(head.encode("latin-1") + body)
+        lines = f"host: x\r\ncontent-length: {len(body)}\r\n{name}: {value}\r\n\r\n"
+        answer = wire.ask(b"POST /v1/models/half:predict HTTP/1.1\r\n" + lines.encode("latin-1") + body)
         assert (answer.status, answer.code) == (400, "request.malformed")
 
 
@@ -353,7 +366,14 @@ def test_deadline_of_the_caller_is_kept(server: Server) -> None:
 
 
 def test_a_storm_of_bad_requests_leaves_nothing_behind(server: Server) -> None:
-    bodies = [b"{", b"[]", b'{"instances":["x"]}', b'{"instances":[1e39]}', b'{"instances":[1],"inputs":[1]}', b'{"instances":[1]}']
+    bodies = [
+        b"{",
+        b"[]",
+        b'{"instances":["x"]}',
+        b'{"instances":[1e39]}',
+        b'{"instances":[1],"inputs":[1]}',
+        b'{"instances":[1]}',
+    ]
     with quiet_after(server), server.connect() as wire:
         for _ in range(50):
             wire.send(b"".join(post("/v1/models/half:predict", body) for body in bodies))

@@ -145,9 +145,10 @@ def test_an_input_left_out(server: Server) -> None:
 @pytest.mark.parametrize("odd", [b"\xff", b"\xed\xa0\x80", rb"\ud800", rb"\udc00\ud800"], ids=repr)
 @pytest.mark.parametrize("place", ["id", "name", "datatype", "data", "output", "parameter", "unknown"])
 def test_text_that_is_no_unicode(server: Server, odd: bytes, place: str) -> None:
-    text = {each: b"x" for each in ("id", "data", "parameter", "unknown")}
+    text = dict.fromkeys(("id", "data", "parameter", "unknown"), b"x")
     text |= {"name": b"x", "datatype": b"BYTES", "output": b"y", place: odd}
-    body = b"""{"id": "%(id)b", "inputs": [{"name": "%(name)b", "datatype": "%(datatype)b", "shape": [1, 1], "data": ["%(data)b"]}],
+    body = b"""{"id": "%(id)b",
+    "inputs": [{"name": "%(name)b", "datatype": "%(datatype)b", "shape": [1, 1], "data": ["%(data)b"]}],
     "outputs": [{"name": "%(output)b"}], "parameters": {"%(parameter)b": 1}, "%(unknown)b": "%(unknown)b"}"""
     answer = server.infer("echo-bytes", body % {key.encode(): value for key, value in text.items()})
     assert answer.status_code in ({400} if place in ("name", "datatype", "output") else {200, 400}), answer.text
@@ -158,7 +159,9 @@ def test_an_id_of_megabytes_or_with_odd_characters_comes_back(server: Server) ->
         assert server.infer("half", {"id": odd, "inputs": [given()]}).json()["id"] == odd
 
 
-GOOD = json.dumps({"inputs": [{"name": "input", "datatype": "FP32", "shape": [2], "parameters": {"binary_data_size": 8}}]}).encode()
+GOOD = json.dumps(
+    {"inputs": [{"name": "input", "datatype": "FP32", "shape": [2], "parameters": {"binary_data_size": 8}}]}
+).encode()
 TAIL = struct.pack("<2f", 2.0, 4.0)
 
 
@@ -177,7 +180,19 @@ TAIL = struct.pack("<2f", 2.0, 4.0)
         (len(GOOD), GOOD + TAIL * 1000),
         (2, b"{}" + TAIL),
     ],
-    ids=["past the end", "far past the end", "cut json", "one more", "all", "none", "short", "long", "none there", "far", "no inputs"],
+    ids=[
+        "past the end",
+        "far past the end",
+        "cut json",
+        "one more",
+        "all",
+        "none",
+        "short",
+        "long",
+        "none there",
+        "far",
+        "no inputs",
+    ],
 )
 def test_lying_lengths(server: Server, length: int, body: bytes) -> None:
     with quiet_after(server):
@@ -194,9 +209,14 @@ def test_fewer_bytes_than_the_shape_wants(server: Server, size: int) -> None:
     head = GOOD.replace(b'"binary_data_size": 8', b'"binary_data_size": %d' % size)
     with quiet_after(server):
         refused(
-            server, "half", head + TAIL[:size], "input.shape", f"{size} bytes", "8",
+            server,
+            "half",
+            head + TAIL[:size],
+            "input.shape",
+            f"{size} bytes",
+            "8",
             **{"inference-header-content-length": str(len(head))},
-        )  # fmt: skip
+        )
 
 
 def in_bytes(server: Server, model: str, datatype: str, shape: list[int], raw: bytes, code: str, *told: str) -> None:
@@ -247,7 +267,8 @@ def test_text_in_bytes_that_is_no_utf8(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "told"), [([3, 2], "[3, 2]"), ([6], "[6]"), ([1, 2, 3], "[1, 2, 3]"), ([2, 3, 1], "[2, 3, 1]"), ([0, 3], "[0, 3]")]
+    ("shape", "told"),
+    [([3, 2], "[3, 2]"), ([6], "[6]"), ([1, 2, 3], "[1, 2, 3]"), ([2, 3, 1], "[2, 3, 1]"), ([0, 3], "[0, 3]")],
 )
 def test_shape_that_the_model_does_not_take(server: Server, shape: list[int], told: str) -> None:
     count = 1

@@ -24,7 +24,9 @@ def binary(name: str, datatype: str, shape: list[int], size: int) -> dict[str, A
     return {"name": name, "datatype": datatype, "shape": shape, "parameters": {"binary_data_size": size}}
 
 
-def ask_binary(server: Server, model: str, asked: dict[str, Any], tail: bytes, **headers: str) -> tuple[dict[str, Any], bytes]:
+def ask_binary(
+    server: Server, model: str, asked: dict[str, Any], tail: bytes, **headers: str
+) -> tuple[dict[str, Any], bytes]:
     """(JSON of the answer, the bytes behind it)"""
     head = json.dumps(asked).encode()
     answer = server.infer(model, head + tail, **{"inference-header-content-length": str(len(head))} | headers)
@@ -98,7 +100,10 @@ def test_every_datatype_comes_back_bit_for_bit_in_bytes(server: Server, datatype
 def test_every_pattern_of_half_precision_survives(server: Server) -> None:
     """All 65536 of them, NaNs and infinities too, through the binary way and, by value, through JSON."""
     raw = np.arange(65536, dtype=np.uint16).tobytes()
-    asked = {"inputs": [binary("x", "FP16", [1, 65536], len(raw))], "outputs": [{"name": "y", "parameters": {"binary_data": True}}]}
+    asked = {
+        "inputs": [binary("x", "FP16", [1, 65536], len(raw))],
+        "outputs": [{"name": "y", "parameters": {"binary_data": True}}],
+    }
     _, tail = ask_binary(server, "echo-fp16", asked, raw)
     assert tail == raw
     shown, _ = ask_binary(server, "echo-fp16", {"inputs": asked["inputs"]}, raw)
@@ -147,10 +152,12 @@ def test_two_binary_inputs_follow_each_other(server: Server) -> None:
     count = np.array([[5], [6]]).tobytes()
     asked = {
         "inputs": [
-            binary("b", "FP32", [2, 3], len(b)), binary("count", "INT64", [2, 1], len(count)), binary("a", "FP32", [2, 3], len(a))
+            binary("b", "FP32", [2, 3], len(b)),
+            binary("count", "INT64", [2, 1], len(count)),
+            binary("a", "FP32", [2, 3], len(a)),
         ],
         "parameters": {"binary_data_output": True},
-    }  # fmt: skip
+    }
     told, tail = ask_binary(server, "two", asked, b + count + a)
     assert [each["name"] for each in told["outputs"]] == ["sum", "twice"]
     assert tail == np.full((2, 3), 3.0, np.float32).tobytes() + np.array([[10], [12]]).tobytes()
@@ -223,7 +230,9 @@ def test_model_metadata(server: Server) -> None:
         ("GET", "/v2/nothing", 404, "request.route"),
     ],
 )
-def test_refusals_have_one_shape_and_a_stable_code(server: Server, method: str, path: str, status: int, code: str) -> None:
+def test_refusals_have_one_shape_and_a_stable_code(
+    server: Server, method: str, path: str, status: int, code: str
+) -> None:
     answer = server.client.request(method, path, json={} if method == "POST" else None)
     assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
     assert answer.json().keys() == {"error", "code"}

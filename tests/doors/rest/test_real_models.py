@@ -39,7 +39,9 @@ def infer(server: Server, model: str, inputs: dict[str, Array], binary: bool = T
     answer = server.infer(model, head + tail, **{"inference-header-content-length": str(len(head))})
     assert answer.status_code == 200, answer.text
     if not binary:
-        return {each["name"]: np.array(each["data"], np.float32).reshape(each["shape"]) for each in answer.json()["outputs"]}
+        return {
+            each["name"]: np.array(each["data"], np.float32).reshape(each["shape"]) for each in answer.json()["outputs"]
+        }
     length = int(answer.headers["inference-header-content-length"])
     found, place = {}, length
     for each in json.loads(answer.content[:length])["outputs"]:

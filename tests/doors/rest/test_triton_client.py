@@ -50,9 +50,13 @@ def test_every_datatype_there_and_back(
 ) -> None:
     if datatype == "FP16" and not (binary_in and binary_out):
         pytest.skip("the client itself sends half precision in bytes only")
-    array = np.array([["tide", "Mühle"]], object) if datatype == "BYTES" else np.array([[1, 0, 1]]).astype(DTYPES[datatype])
+    array = (
+        np.array([["tide", "Mühle"]], object) if datatype == "BYTES" else np.array([[1, 0, 1]]).astype(DTYPES[datatype])
+    )
     outputs = [triton.InferRequestedOutput("y", binary_data=binary_out)]
-    answer = client.infer(f"echo-{datatype.lower()}", [given("x", array, datatype, binary_in)], outputs=outputs, request_id="7")
+    answer = client.infer(
+        f"echo-{datatype.lower()}", [given("x", array, datatype, binary_in)], outputs=outputs, request_id="7"
+    )
     found = answer.as_numpy("y")
     if datatype == "BYTES":
         found = np.array([[each.decode() if isinstance(each, bytes) else each for each in found[0]]], object)
