@@ -1,7 +1,7 @@
 """Writes `docs/reference` from the code, so that it cannot say anything else; `--check` exits with 1 when it is stale.
 
-    python docs/build.py            write
-    python docs/build.py --check    compare, and name what differs
+python docs/build.py            write
+python docs/build.py --check    compare, and name what differs
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MEANINGS = {
     "key.missing": "This service wants a key, and none came.",
     "key.invalid": "The key is not known here.",
     "key.revoked": "The key was revoked.",
-    "key.forbidden": "The key is good, but has no right to the admin API.",
+    "key.forbidden": "The key has no right to the admin API, or a foreign web page asks.",
     "key.unknown": "There is no key with this id (admin API).",
     "model.unknown": "No model of this name is served.",
     "model.version_unknown": "The model has no such version, or it is not a whole number, or a label was asked for.",
@@ -126,7 +126,9 @@ def errors() -> str:
     for code, (status, grpc_status) in PROBLEMS.items():
         said = MEANINGS.get(code) or " ".join((classes[code].__doc__ or "").split())
         if not said:
-            raise SystemExit(f"docs/build.py: {code} has no meaning; write its class a docstring, or a line into MEANINGS")
+            raise SystemExit(
+                f"docs/build.py: {code} has no meaning; write its class a docstring, or a line into MEANINGS"
+            )
         whose = "caller" if issubclass(classes[code], CallerError) else "service"
         rows.append((f"`{code}`", str(status), f"`{grpc_status.name}`", whose, said))
     return (
@@ -142,7 +144,8 @@ def errors() -> str:
 def metrics() -> str:
     model = ModelSample("m", 1, True, 0, ModelStats())
     families = {
-        family.name: family for family in Exposition(lambda: ServiceSample([model], {"internal": 1}, 0, 0, 0, 0)).collect()
+        family.name: family
+        for family in Exposition(lambda: ServiceSample([model], {"internal": 1}, 0, 0, 0, 0)).collect()
     }
     rows = []
     for name, about in NAMES.items():

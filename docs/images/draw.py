@@ -33,7 +33,11 @@ COLUMNS = 106
 TRAFFIC_S = 200.0
 PAUSE_S = {"half": 0.05, "magika": 0.2, "silero-vad": 0.032, "basic-pitch": 1.0, "basic-pitch-savedmodel": 1.0}
 CALLERS = {"magika": 6, "half": 8, "silero-vad": 3, "basic-pitch": 1, "basic-pitch-savedmodel": 1}
-TENANTS = {"acme": ("magika", "half"), "harbour": ("silero-vad", "magika"), "studio": ("basic-pitch", "basic-pitch-savedmodel")}
+TENANTS = {
+    "acme": ("magika", "half"),
+    "harbour": ("silero-vad", "magika"),
+    "studio": ("basic-pitch", "basic-pitch-savedmodel"),
+}
 TEMPLATE = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
 .{unique_id}-matrix {{ font-family: ui-monospace, "SFMono-Regular", Menlo, Consolas, "DejaVu Sans Mono", monospace;
@@ -100,14 +104,22 @@ async def traffic(url: str, keys: dict[str, str]) -> None:
     async def caller(client: httpx.AsyncClient, model: str, number: int) -> None:
         inputs = sample(model)
         asked = [
-            {"name": name, "shape": list(array.shape), "datatype": KINDS[array.dtype.name], "data": array.ravel().tolist()}
+            {
+                "name": name,
+                "shape": list(array.shape),
+                "datatype": KINDS[array.dtype.name],
+                "data": array.ravel().tolist(),
+            }
             for name, array in inputs.items()
         ]
         if model == "silero-vad" and number == 2:
             asked = asked[:1]  # somebody always forgets an input
         body = json.dumps({"inputs": asked})
         tenants = [tenant for tenant, wanted in TENANTS.items() if model in wanted]
-        headers = {"authorization": f"Bearer {keys[tenants[number % len(tenants)]]}", "content-type": "application/json"}
+        headers = {
+            "authorization": f"Bearer {keys[tenants[number % len(tenants)]]}",
+            "content-type": "application/json",
+        }
         while True:
             await client.post(f"/v2/models/{model}/infer", content=body, headers=headers)
             await asyncio.sleep(float(RANDOM.exponential(PAUSE_S[model] if len(asked) == len(inputs) else 5.0)))
@@ -136,7 +148,9 @@ async def page(console: str, key: str, after_s: float) -> None:
 
 
 async def look(models: Path, variables: dict[str, str]) -> None:
-    made = {tenant: json.loads(tidemill(f"keys create --json --tenant {tenant}", variables))["key"] for tenant in TENANTS}
+    made = {
+        tenant: json.loads(tidemill(f"keys create --json --tenant {tenant}", variables))["key"] for tenant in TENANTS
+    }
     admin = json.loads(tidemill("keys create --json --admin --tenant operator", variables))["key"]
     running = subprocess.Popen(
         [sys.executable, "-m", "tidemill", "serve", "--json"], env=variables, stdout=subprocess.PIPE, text=True

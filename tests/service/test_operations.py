@@ -58,7 +58,7 @@ def test_metrics_are_prometheus_text_and_count(server: Server) -> None:
 
 @pytest.mark.slow
 def test_while_loading_it_is_alive_and_not_ready(tmp_path: Path) -> None:
-    """The second model takes a second to warm up; the first answers meanwhile, and those to come are no unknown ones."""
+    """The second model takes a second to warm up; the first answers meanwhile, and the third is not unknown."""
     echo(tmp_path / "models", "a-quick", "FP32")
     save(tmp_path / "models", "b-slow", slow(steps=4000))
     echo(tmp_path / "models", "c-later", "FP32")
@@ -68,14 +68,15 @@ def test_while_loading_it_is_alive_and_not_ready(tmp_path: Path) -> None:
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=5) as client:
 
-            def state() -> str:
+            def state(model: str) -> str:
                 try:
-                    told = client.get("/v1/models/b-slow").json()
+                    told = client.get(f"/v1/models/{model}").json()
                 except httpx.ConnectError:
                     return ""
                 return str(told["model_version_status"][0]["state"]) if "model_version_status" in told else ""
 
-            eventually(lambda: state() == "LOADING", "it loads")
+            eventually(lambda: state("a-quick") == "AVAILABLE", "the first is there")
+            assert state("b-slow") == "LOADING"
             assert client.get("/healthz").status_code == 200
             answer = client.get("/readyz")
             assert answer.status_code == 503

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -36,6 +35,8 @@ log = logging.getLogger(__name__)
 KEYS_REFRESH_S = 0.5
 """A key revoked by another process is refused after this at the latest."""
 GC_ALLOCATIONS = 20_000
+ENGINE_STOP_S = 1.0
+"""What an engine that nobody waits for any more may take to end its batch."""
 HTTP_STOP_S = 5.0
 """What closing connections may take on top of the drain."""
 
@@ -44,8 +45,6 @@ def serve(settings: Settings, models: Iterable[str], on_ready: Callable[[Owner],
     """Run a service in this process until SIGTERM or SIGINT. Raises `InvalidSetting`, `UnknownModel`."""
     check_exposure(settings)
     choices = choose(settings, list(models))
-    # We start no children after gRPC; its fork handlers would only warn about the console's start.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
     async def main() -> None:
         owner = Owner(settings, choices)
@@ -140,7 +139,7 @@ class Owner:
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
-            await self.fleet.close()
+            await self._close_fleet()
             await self.commits.close()
             self.console.stop()
             self.reader.close()
@@ -159,7 +158,7 @@ class Owner:
         if self.loading:
             return ["models are being loaded"]
         return [
-            f"model {each.name} version {each.version} is {each.state}{': ' + each.reason if each.reason else ''}"
+            f"model {each.name} version {each.version} is {each.state}"
             for each in self.fleet.replicas()
             if each.state is not State.AVAILABLE
         ]
@@ -170,6 +169,9 @@ class Owner:
         return f"http://{f'[{host}]' if ':' in host else host}:{self.http_port}"
 
     async def _load(self) -> None:
+        for choice in self._choices:
+            if choice.package is not None:
+                self.fleet.announce(choice.package)
         for choice in self._choices:
             if self._stop.is_set():
                 return
@@ -192,6 +194,12 @@ class Owner:
             ending.append(grpc.stop(drain_s))
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.gather(*ending)
+
+    async def _close_fleet(self) -> None:
+        try:
+            await asyncio.wait_for(self.fleet.close(), ENGINE_STOP_S)
+        except TimeoutError:
+            log.warning("an engine is still at work for nobody; it is left behind")
 
     async def _refresh_keys(self) -> None:
         while True:

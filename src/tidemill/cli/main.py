@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from difflib import get_close_matches
 from importlib import import_module
@@ -62,8 +63,14 @@ def tidemill() -> None:
     """
 
 
+LIBRARIES = {"GRPC_VERBOSITY": "NONE", "GRPC_ENABLE_FORK_SUPPORT": "0", "OPENBLAS_NUM_THREADS": "1"}
+"""gRPC would write lines of its own between ours; the arrays of one request are too small to share among threads."""
+
+
 def main() -> None:
     """The entry point of the command."""
+    for name, value in LIBRARIES.items():
+        os.environ.setdefault(name, value)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from tidemill.core.errors import MissingInput, UnknownInput, UnknownOutput, WrongDatatype, WrongShape
+from tidemill.core.text import short
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Tensors: TypeAlias = Mapping[str, Array]
@@ -75,7 +76,7 @@ class Signature(msgspec.Struct, frozen=True):
         for spec in self.inputs:
             if spec.name == name:
                 return spec
-        raise UnknownInput(f"there is no input {name!r}; this model takes {self._names(self.inputs)}")
+        raise UnknownInput(f"there is no input {short(name)}; this model takes {self._names(self.inputs)}")
 
     def check(self, tensors: Tensors) -> None:
         """Hold `tensors` against the inputs.
@@ -105,7 +106,9 @@ class Signature(msgspec.Struct, frozen=True):
             known = {spec.name for spec in self.outputs}
             for name in names:
                 if name not in known:
-                    raise UnknownOutput(f"there is no output {name!r}; this model gives {self._names(self.outputs)}")
+                    raise UnknownOutput(
+                        f"there is no output {short(name)}; this model gives {self._names(self.outputs)}"
+                    )
 
     @property
     def batched(self) -> bool:

@@ -18,6 +18,7 @@ from tidemill.core.errors import ModelNotReady, RefusedModel, TidemillError, Unk
 from tidemill.core.package import ModelPackage
 from tidemill.core.request import InferenceRequest, Piece, Usage
 from tidemill.core.tensor import Signature, Tensors, rows
+from tidemill.core.text import short
 from tidemill.engine.lane import Lane, LanePolicy, zeros_for
 from tidemill.observe.stats import ModelStats
 
@@ -96,6 +97,10 @@ class LocalFleet:
         """All of them, by name and version, the failed ones too."""
         return [self._replicas[key] for key in sorted(self._replicas)]
 
+    def announce(self, package: ModelPackage) -> None:
+        """Show `package` as LOADING, so that those who ask before its turn comes learn that it is on its way."""
+        self._stand(Replica(package, self._policy))
+
     async def load(self, package: ModelPackage) -> Replica:
         """Load beside what serves; a package that is refused stands as FAILED with the reason, nothing else changes."""
         policy = self._policy
@@ -163,14 +168,14 @@ class LocalFleet:
         mine = [replica for replica in self.replicas() if replica.name == name]
         if not mine:
             served = ", ".join(sorted({replica.name for replica in self.replicas()})) or "none"
-            return UnknownModel(f"there is no model {name!r}; served are {served}")
+            return UnknownModel(f"there is no model {short(name)}; served are {served}")
         wanted = [replica for replica in mine if version in (None, replica.version)]
         if not wanted:
             versions = ", ".join(str(replica.version) for replica in mine)
             return UnknownVersion(f"model {name!r} has no version {version}; served are {versions}")
         replica = wanted[-1]
-        state = f"model {name!r} version {replica.version} is {replica.state}"
-        return ModelNotReady(f"{state}: {replica.reason}" if replica.reason else state)
+        why = "; this server's log and `tidemill show` tell why" if replica.state is State.FAILED else ""
+        return ModelNotReady(f"model {name!r} version {replica.version} is {replica.state}{why}")
 
     def price_nanos(self, name: str, version: int) -> int:
         return self._replicas[name, version].price_nanos

@@ -10,6 +10,7 @@ from tidemill.core.errors import InvalidSetting
 from tidemill.core.settings import Settings
 from tidemill.doors.grpc_call import Calls
 from tidemill.doors.kserve import grpc as kserve
+from tidemill.doors.listen import bind
 from tidemill.doors.tfserving import grpc as tfserving
 from tidemill.serve.answer import Service
 
@@ -44,6 +45,8 @@ async def start(
 
     `is_ready` tells `ServerReady`. Raises `InvalidSetting` for a port that cannot be had.
     """
+    if port:
+        bind(host, port, "--grpc-port").close()  # in our words, where gRPC would also write its own to stderr
     server = grpc.aio.server(options=options(settings))
     calls = Calls(service, settings, is_ready)
     server.add_generic_rpc_handlers((kserve.handler(calls), *tfserving.handlers(calls)))
@@ -51,6 +54,6 @@ async def start(
     try:
         bound = server.add_insecure_port(place)
     except RuntimeError as error:
-        raise InvalidSetting(f"grpc_port: {place} cannot be had ({error}); free it or choose another") from error
+        raise InvalidSetting(f"{place} cannot be listened on: {error}; choose another with --grpc-port") from error
     await server.start()
     return server, bound

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 import msgspec
 
 from tidemill.core.contracts import Served
-from tidemill.core.errors import MethodNotAllowed, TidemillError
+from tidemill.core.errors import Draining, MethodNotAllowed, RequestCancelled, TidemillError
 from tidemill.core.tensor import Signature, Tensors
 from tidemill.doors import kserve, problems, tfserving, way
 from tidemill.doors.head import ASGIApp, Head, Receive, Scope, Send, read_body
@@ -33,6 +33,7 @@ _HOT = re.compile(
     r"/(?:v2/models/(?P<kserve>[^/:]+)(?:/versions/(?P<kserve_version>[^/:]+))?/infer"
     r"|v1/models/(?P<tf>[^/:]+)(?:/versions/(?P<tf_version>[^/:]+))?:predict)"
 )
+ALLOW = (b"allow", b"POST")
 ROUTES_REMEMBERED = 4096
 
 
@@ -80,8 +81,23 @@ class Doors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = route_of(scope["path"]) if scope["type"] == "http" else None
-        if route is None:
-            return await self._others(scope, receive, send)
+        try:
+            if route is None:
+                await self._others(scope, receive, send)
+            else:
+                await self._answer(route, scope, receive, send)
+        except asyncio.CancelledError:
+            connection: Connection | None = scope.get("tidemill.connection")
+            if connection is None:
+                raise
+            if scope["state"].get("gone"):
+                self._service.failed(None, RequestCancelled.code)
+            else:  # the drain ran out
+                over = Draining("this server went down before the answer was ready; ask another", retry_after_s=1.0)
+                self._service.failed(None, over.code)
+                connection.reply_now(*problems.reply(over))
+
+    async def _answer(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.monotonic()
         request_id = way.fresh_request_id()
         REQUEST_ID.set(request_id)
@@ -95,10 +111,6 @@ class Doors:
                 headers.append((b"content-length", b"%d" % len(reply)))
                 await send({"type": "http.response.start", "status": status, "headers": headers})
                 await send({"type": "http.response.body", "body": reply})
-        except asyncio.CancelledError:
-            if not scope["state"].get("gone"):
-                raise
-            self._service.failed(None, "request.cancelled")
         finally:
             if self._access_log:
                 spent_ms = round((time.monotonic() - started) * 1000, 3)
@@ -128,7 +140,8 @@ class Doors:
             return 200, headers, reply
         except TidemillError as error:
             service.failed(served, error.code)
-            return problems.reply(error)
+            status, headers, reply = problems.reply(error)
+            return status, [*headers, ALLOW] if isinstance(error, MethodNotAllowed) else headers, reply
         except Exception:
             log.exception("a request failed in a way that was not foreseen")
             service.failed(served, TidemillError.code)

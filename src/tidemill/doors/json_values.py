@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ import orjson
 
 from tidemill.core.errors import MalformedRequest, WrongDatatype, WrongShape, WrongValue
 from tidemill.core.tensor import Array, TensorSpec
+from tidemill.core.text import short
 
+RANK_MAX = 64
 SHORT_VECTOR = 1024
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 _TAKES = {"b": "b", "i": "iu", "u": "iu", "f": "fiu"}
@@ -66,37 +69,73 @@ def _lists(value: Any) -> Any:
     return _plain(value) if isinstance(value, bytes) else value
 
 
-def to_array(spec: TensorSpec, data: Any) -> Array:
+def to_array(spec: TensorSpec, data: Any, booleans: bool = False) -> Array:
     """A nested list (or a number) of JSON values as the array that `spec` wants; its shape is the nesting.
 
-    Raises `WrongShape` for a ragged list, `WrongDatatype` for values of another kind, `WrongValue` for numbers that the
+    `booleans` tells that there may be some: among numbers numpy takes them for 0 and 1, and we do not. Raises
+    `WrongShape` for a ragged list, `WrongDatatype` for values of another kind, `WrongValue` for numbers that the
     datatype cannot hold.
     """
+    depth, level = 0, data
+    while isinstance(level, list):
+        depth += 1
+        level = level[0] if level else None
+    if depth > RANK_MAX:
+        raise WrongShape(f"input {spec.name!r} is nested {depth} deep; at most {RANK_MAX} dimensions are served")
     if spec.datatype == "BYTES":
         return _strings(spec.name, data)
     dtype = spec.dtype
+    wanted = "f" if spec.datatype == "BF16" else dtype.kind
+    if booleans and wanted != "b" and any(isinstance(value, bool) for value in _values(data)):
+        raise WrongDatatype(f"input {spec.name!r} holds booleans, expected {spec.datatype}")
     try:
         found = np.array(data)
     except (ValueError, OverflowError) as error:
-        raise WrongShape(f"input {spec.name!r} is ragged: rows of one length expected ({error})") from error
+        raise WrongShape(f"input {spec.name!r} is ragged: rows of one length expected") from error
     if found.size == 0 and found.dtype.kind == "f":
         return found.astype(dtype)
-    wanted = "f" if dtype.kind == "V" or spec.datatype == "BF16" else dtype.kind
     if found.dtype.kind not in _TAKES[wanted]:
-        raise _mismatch(spec, found, data)
+        return _rescued(spec, found, data)
     if wanted in "iu":
         if found.dtype != dtype and found.size:
-            limits = np.iinfo(dtype)
-            low, high = found.min(), found.max()
-            if low < limits.min or high > limits.max:
-                value = low if low < limits.min else high
-                raise WrongValue(
-                    f"input {spec.name!r} holds {value}, which {spec.datatype} cannot ({limits.min} to {limits.max})"
-                )
+            _check_range(spec, int(found.min()), int(found.max()))
         return found.astype(dtype, copy=False)
     if found.dtype == dtype:
         return found
     return _narrowed(spec, found)
+
+
+def _check_range(spec: TensorSpec, low: int, high: int) -> None:
+    limits = np.iinfo(spec.dtype)
+    for value in (low, high):
+        if not limits.min <= value <= limits.max:
+            raise WrongValue(
+                f"input {spec.name!r} holds {short(value)}, which {spec.datatype} cannot ({limits.min} to {limits.max})"
+            )
+
+
+def _rescued(spec: TensorSpec, found: Array, data: Any) -> Array:
+    """Whole numbers beyond 63 bits, which numpy takes for other things; whatever else has the wrong kind raises."""
+    if spec.dtype.kind in "iu" and found.dtype.kind in "fO":
+        values = list(_values(data))
+        # The JSON parser gives whole numbers beyond 64 bits as floats.
+        if values and all(type(value) is int or (type(value) is float and abs(value) >= 2.0**63) for value in values):
+            finite = [int(value) for value in values if math.isfinite(value)]
+            if len(finite) == len(values):
+                _check_range(spec, min(finite), max(finite))
+                return np.array(data, dtype=spec.dtype)
+    raise _mismatch(spec, found, data)
+
+
+def _values(data: Any) -> Iterator[Any]:
+    """The values of a nested list, in order."""
+    stack = [data]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, list):
+            stack.extend(reversed(value))
+        else:
+            yield value
 
 
 def floats(spec: TensorSpec, data: list[float]) -> Array:
@@ -131,27 +170,15 @@ def _surely_finite(array: Array) -> bool:
 def _mismatch(spec: TensorSpec, found: Array, data: Any) -> WrongDatatype | WrongShape | WrongValue:
     kind = found.dtype.kind
     if kind == "O":
-        culprit = _odd_one(data)
-        if isinstance(culprit, int) and not isinstance(culprit, bool):
-            return WrongValue(f"input {spec.name!r} holds {culprit}, which {spec.datatype} cannot")
-        shown = "null" if culprit is None else f"a {type(culprit).__name__}"
+        culprits = [value for value in _values(data) if not isinstance(value, int | float)][:1]
+        if not culprits:
+            largest = max((value for value in _values(data) if type(value) is int), key=abs, default=0)
+            return WrongValue(f"input {spec.name!r} holds {short(largest)}, which {spec.datatype} cannot")
+        shown = "null" if culprits[0] is None else f"a {type(culprits[0]).__name__}"
         return WrongDatatype(f"input {spec.name!r} holds {shown}, expected {spec.datatype}")
     if kind == "f" and found.size and not np.isfinite(found).all():
         return WrongValue(f"input {spec.name!r} holds NaN or Infinity, which {spec.datatype} cannot")
     return WrongDatatype(f"input {spec.name!r} holds {_KINDS.get(kind, kind)}, expected {spec.datatype}")
-
-
-def _odd_one(data: Any, steps_max: int = 100_000) -> Any:
-    """The first value that is no number an array can hold."""
-    stack = [data]
-    while stack and steps_max:
-        steps_max -= 1
-        value = stack.pop()
-        if isinstance(value, list):
-            stack.extend(reversed(value))
-        elif not isinstance(value, float | bool) and not (isinstance(value, int) and -(2**63) <= value < 2**64):
-            return value
-    return None
 
 
 def _strings(name: str, data: Any) -> Array:

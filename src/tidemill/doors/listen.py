@@ -65,6 +65,8 @@ class Connection(HttpToolsProtocol):
         before = self.cycle
         if before is not None and not before.response_complete:
             super().data_received(data)
+            if not before.more_body:
+                self.flow.pause_reading()  # what comes behind a whole request waits in the kernel for its answer
             return
         self.header_bytes += len(data)
         super().data_received(data)
@@ -202,7 +204,7 @@ class HttpServer(uvicorn.Server):
                 log_config=None,
                 server_header=False,
                 timeout_keep_alive=settings.keep_alive_ms / 1000,  # type: ignore[arg-type]
-                timeout_graceful_shutdown=max(1, settings.drain_ms // 1000),
+                timeout_graceful_shutdown=settings.drain_ms / 1000,  # type: ignore[arg-type] # whole seconds, it says
                 backlog=2048,
             )
         )

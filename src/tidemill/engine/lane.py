@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import numpy as np
@@ -22,6 +21,7 @@ from tidemill.core.tensor import Array, Tensors
 from tidemill.core.tensor import rows as rows_of
 from tidemill.engine import batching
 from tidemill.engine.run_batch import Entry, Outcome, run
+from tidemill.engine.worker import Worker
 from tidemill.observe.stats import ModelStats
 
 SWEEP_S = 0.05
@@ -68,7 +68,7 @@ class Lane:
         self._submitted = 0
         self._when_quiet = WhenQuiet(self._loop, lambda: self._submitted, QUICK_HOLD_S, self._dispatch)
         self._quick = compute_s <= policy.inline_s_max
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lane")
+        self._thread = Worker("lane")
         self._sweeper: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -116,7 +116,7 @@ class Lane:
         await self.drain()
         if self._sweeper is not None:
             self._sweeper.cancel()
-        await asyncio.to_thread(self._thread.shutdown)
+        self._thread.close()
         self.engine.close()
 
     # -- the loop's side -----------------------------------------------------------------------------------------------

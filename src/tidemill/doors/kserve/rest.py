@@ -33,6 +33,7 @@ def routes(service: Service, not_ready: Callable[[], list[str]]) -> list[Route]:
         return reply({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
     async def model_ready(request: Request) -> Response:
+        caller(service, request)
         try:
             found = _find(service, request)
         except ModelNotReady as error:

@@ -12,12 +12,11 @@ import numpy as np
 from tidemill.core.errors import MalformedRequest, WrongDatatype, WrongShape, WrongValue
 from tidemill.core.request import Predict
 from tidemill.core.tensor import DATATYPES, Array, Signature, Tensors, TensorSpec
+from tidemill.core.text import short
 from tidemill.doors import json_values
 
-RANK_MAX = 32
-
-
 D = TypeVar("D")
+SIDE_MAX = 2**31
 
 
 class _Input(msgspec.Struct, Generic[D], gc=False):
@@ -73,7 +72,7 @@ def question(signature: Signature, body: bytes, json_length: int) -> Question:
     used = 0
     for each in asked.inputs:
         if each.name in tensors:
-            raise MalformedRequest(f"input {each.name!r} is given twice")
+            raise MalformedRequest(f"input {short(each.name)} is given twice")
         array, taken = _array(signature, each, tail[used:] if tail else tail)
         tensors[each.name] = array
         used += taken
@@ -93,13 +92,13 @@ def _decoded(body: bytes | memoryview) -> _Asked[Any]:
     try:
         return _RAW.decode(body)
     except msgspec.ValidationError as error:
-        raise MalformedRequest(f"the body is no V2 infer request: {error}") from error
-    except (msgspec.DecodeError, RecursionError):
+        raise MalformedRequest(f"the body is no V2 infer request: {str(error)[:200]}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         value = json_values.parse(body)  # raises, unless what stands there is NaN or Infinity
     try:
         return msgspec.convert(value, _Asked[Any])
     except msgspec.ValidationError as error:
-        raise MalformedRequest(f"the body is no V2 infer request: {error}") from error
+        raise MalformedRequest(f"the body is no V2 infer request: {str(error)[:200]}") from error
 
 
 def _array(signature: Signature, given: _Input[Any], tail: memoryview) -> tuple[Array, int]:
@@ -107,37 +106,40 @@ def _array(signature: Signature, given: _Input[Any], tail: memoryview) -> tuple[
     name, shape = given.name, given.shape
     spec = signature.input(name)
     if given.datatype != spec.datatype:
-        raise WrongDatatype(f"input {name!r} has datatype {given.datatype!r}, expected {spec.datatype}")
+        raise WrongDatatype(f"input {name!r} has datatype {short(given.datatype)}, expected {spec.datatype}")
     count = 1
     for side in shape:
-        if side < 0:
-            raise WrongShape(f"input {name!r} has shape {str(shape)[:100]}, expected sizes of 0 or more")
+        if not 0 <= side <= SIDE_MAX:
+            raise WrongShape(f"input {name!r} has shape {short(shape)}, expected sizes from 0 to {SIDE_MAX}")
         count *= side
-    if len(shape) > RANK_MAX:
-        raise WrongShape(f"input {name!r} has {len(shape)} dimensions, at most {RANK_MAX} are served")
+    if len(shape) > json_values.RANK_MAX:
+        raise WrongShape(f"input {name!r} has {len(shape)} dimensions, at most {json_values.RANK_MAX} are served")
     if given.parameters is not None and "binary_data_size" in given.parameters:
         size = given.parameters["binary_data_size"]
         if type(size) is not int or not 0 <= size <= len(tail):
-            raise MalformedRequest(f"input {name!r}: binary_data_size is {size}, the body has {len(tail)} bytes left")
+            raise MalformedRequest(
+                f"input {name!r}: binary_data_size is {short(size)}, the body has {len(tail)} bytes left"
+            )
         return from_bytes(spec, count, tail[:size]).reshape(shape), size
     if given.data is msgspec.UNSET:
         raise MalformedRequest(f"input {name!r} has neither `data` nor parameters.binary_data_size")
     array = _from_json(spec, given.data)
     if array.size != count:
-        raise WrongShape(f"input {name!r} has {array.size} values, its shape {shape} wants {count}")
+        raise WrongShape(f"input {name!r} has {array.size} values, its shape {short(shape)} wants {count}")
     return array.reshape(shape), 0
 
 
 def _from_json(spec: TensorSpec, data: Any) -> Array:
     if type(data) is not msgspec.Raw:
-        return json_values.to_array(spec, data)
+        return json_values.to_array(spec, data, True)
     if spec.datatype in _FLOAT_TYPES:
         try:
             flat = _FLOATS.decode(data)  # the common case, and checked as it is read
         except msgspec.ValidationError:
-            return json_values.to_array(spec, json_values.parse(memoryview(data)))
+            return json_values.to_array(spec, json_values.parse(memoryview(data)), True)
         return json_values.floats(spec, flat)
-    return json_values.to_array(spec, json_values.parse(memoryview(data)))
+    text = bytes(data)
+    return json_values.to_array(spec, json_values.parse(text), b"true" in text or b"false" in text)
 
 
 def from_bytes(spec: TensorSpec, count: int, raw: bytes | memoryview) -> Array:
@@ -188,10 +190,12 @@ def _outputs(asked: _Asked[Any], signature: Signature) -> tuple[tuple[str, ...],
     for each in asked.outputs:
         own = each.parameters or {}
         if "classification" in own or "shared_memory_region" in own:
-            raise MalformedRequest(f"output {each.name!r}: classification and shared memory are not served")
+            raise MalformedRequest(f"output {short(each.name)}: classification and shared memory are not served")
         if own.get("binary_data", all_binary):
             binary.append(each.name)
     outputs = tuple(each.name for each in asked.outputs)
+    if len(set(outputs)) != len(outputs):
+        raise MalformedRequest(f"an output is asked for twice: {short(outputs)}")
     signature.check_outputs(outputs)
     return outputs, binary
 
@@ -202,7 +206,7 @@ def _timeout(parameters: dict[str, Any] | None) -> float | None:
     if given is None:
         return None
     if type(given) is not int or given < 0:
-        raise MalformedRequest(f"parameters.timeout is {given!r}, expected microseconds")
+        raise MalformedRequest(f"parameters.timeout is {short(given)}, expected microseconds")
     return given / 1e6 if given else None
 
 

@@ -18,6 +18,7 @@ from tidemill.core.errors import (
 from tidemill.core.request import Predict
 from tidemill.core.schemas.datatypes import TF_NUMBERS
 from tidemill.core.tensor import Array, Signature, Tensors, TensorSpec
+from tidemill.core.text import short
 from tidemill.doors import json_values
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -47,14 +48,15 @@ def question(signature: Signature, body: bytes) -> Question:
         raise MalformedRequest(f"the body is a JSON {type(asked).__name__}, expected an object")
     named = asked.get("signature_name", "")
     if named not in ("", DEFAULT_SIGNATURE):
-        raise UnknownSignature(f"there is no signature {named!r}; this model has {DEFAULT_SIGNATURE!r}")
+        raise UnknownSignature(f"there is no signature {short(named)}; this model has {DEFAULT_SIGNATURE!r}")
     if ("instances" in asked) == ("inputs" in asked):
         raise MalformedRequest("expected either `instances` (row form) or `inputs` (column form)")
     rows = "instances" in asked
     values = _by_row(signature, asked["instances"]) if rows else _by_column(signature, asked["inputs"])
     if b"b64" in body:
         values = {name: _decoded(name, value) for name, value in values.items()}
-    tensors = {name: json_values.to_array(signature.input(name), value) for name, value in values.items()}
+    booleans = b"true" in body or b"false" in body
+    tensors = {name: json_values.to_array(signature.input(name), value, booleans) for name, value in values.items()}
     signature.check(tensors)
     return Question(Predict(tensors), rows)
 
