@@ -18,7 +18,9 @@ def rounds(size: GroupSize, comes: int, groups: int) -> list[int]:
 
 def test_a_caller_alone_waits_for_nobody() -> None:
     size = GroupSize()
-    assert all(size.enough(1) or number % PROBE_EACH == PROBE_EACH - 1 for number in range(3) if not size.handed_over(1))
+    assert all(
+        size.enough(1) or number % PROBE_EACH == PROBE_EACH - 1 for number in range(3) if not size.handed_over(1)
+    )
 
 
 def test_many_at_once_are_held_for_each_other_once_seen() -> None:

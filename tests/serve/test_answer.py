@@ -14,7 +14,7 @@ import pytest
 
 from fakes import CALLER, HALVE, KEY, FakeGate, FakeIdentity, FakeServed, FakeService, halve
 from small_engines import ask
-from tidemill.core.errors import InvalidKey, LedgerUnavailable, MissingKey, Overloaded
+from tidemill.core.errors import EngineFailed, InvalidKey, LedgerUnavailable, MissingKey, Overloaded
 from tidemill.core.request import Caller, InferenceRequest, Piece, Usage
 from tidemill.serve.answer import Service
 from tidemill.serve.meter import Meter
@@ -128,8 +128,8 @@ async def test_way_is_charge_slot_run_and_back() -> None:
     way = Way(pieces=3)
     assert len(await answer(way)) == 3
     assert way.events == [
-        "enter charge", "enter slot", "enter run", "next piece", "next piece", "next piece", "settle",
-        "leave run", "leave slot", "leave charge",
+        "enter charge", "enter slot", "enter run", "next piece", "next piece", "next piece",
+        "leave run", "leave slot", "settle", "leave charge",
     ]  # fmt: skip
 
 
@@ -202,7 +202,7 @@ async def test_reply_that_is_never_entered_holds_nothing() -> None:
     assert way.events == []
 
 
-async def test_last_piece_stays_behind_until_its_charge_is_durable() -> None:
+async def test_reply_ends_well_only_when_its_charge_is_durable() -> None:
     way = Way(broken="settle", pieces=2)
     seen: list[Piece] = []
 
@@ -213,17 +213,38 @@ async def test_last_piece_stays_behind_until_its_charge_is_durable() -> None:
 
     with pytest.raises(LedgerUnavailable):
         await read()
-    assert [piece.usage for piece in seen] == [None]
+    assert len(seen) == 2
+    assert way.held() == set()
 
 
-async def test_meter_without_a_last_piece_settles_nothing() -> None:
+async def test_answer_that_cannot_be_worded_is_not_charged() -> None:
     way = Way()
 
+    async def word() -> None:
+        async with way.service().open(CALLER, ask(1)) as pieces:
+            await anext(pieces)
+            raise EngineFailed("the outputs have no rows")
+
+    with pytest.raises(EngineFailed):
+        await word()
+    assert "settle" not in way.events
+    assert way.held() == set()
+
+
+async def test_reply_left_before_its_last_piece_is_not_charged() -> None:
+    way = Way(pieces=2)
+    async with way.service().open(CALLER, ask(1)) as pieces:
+        await anext(pieces)
+    assert "settle" not in way.events
+
+
+async def test_meter_without_a_last_piece_counts_nothing() -> None:
     async def none() -> AsyncIterator[Piece]:
         yield Piece({})
 
-    assert len([piece async for piece in Meter(none(), _Charge(way, "charge"))]) == 1
-    assert way.events == []
+    meter = Meter(none())
+    assert len([piece async for piece in meter]) == 1
+    assert meter.usage is None
 
 
 async def test_engine_that_fails_costs_nothing_and_keeps_no_place() -> None:

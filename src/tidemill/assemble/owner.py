@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -20,6 +22,7 @@ from tidemill.assemble.choice import Choice, choose
 from tidemill.assemble.console_process import ConsoleProcess
 from tidemill.assemble.exposure import check_exposure
 from tidemill.assemble.view import View
+from tidemill.core.errors import InvalidSetting
 from tidemill.core.settings import Settings
 from tidemill.deploy.local import FleetPolicy, LocalFleet, State
 from tidemill.doors import application, grpc_server
@@ -34,6 +37,8 @@ log = logging.getLogger(__name__)
 
 KEYS_REFRESH_S = 0.5
 """A key revoked by another process is refused after this at the latest."""
+COUNT_S = 2.0
+"""How often the charges are added up for the overview."""
 GC_ALLOCATIONS = 20_000
 ENGINE_STOP_S = 1.0
 """What an engine that nobody waits for any more may take to end its batch."""
@@ -52,6 +57,11 @@ def serve(settings: Settings, models: Iterable[str], on_ready: Callable[[Owner],
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, owner.stop)
         await owner.run(on_ready)
+        if owner.left_behind:
+            # An engine still computes on its thread; the interpreter's own end would trip over it.
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(0)
 
     uvloop.run(main())
 
@@ -84,6 +94,7 @@ class Owner:
         self.started_at = time.time()
         self.draining = False
         self.loading = True
+        self.left_behind = False
         self._stop = asyncio.Event()
         self.reader = database.connect(settings.data_dir)
         self._writer = database.connect(settings.data_dir)
@@ -119,7 +130,11 @@ class Owner:
     async def run(self, on_ready: Callable[[Owner], None]) -> None:
         """Serve until `stop`. `on_ready` is called once, when every model is loaded or refused."""
         serving = asyncio.create_task(self.http.serve(sockets=[self._listener]))
-        beside = [asyncio.create_task(self.http.sweep()), asyncio.create_task(self._refresh_keys())]
+        beside = [
+            asyncio.create_task(self.http.sweep()),
+            asyncio.create_task(self._refresh_keys()),
+            asyncio.create_task(self._count_charges()),
+        ]
         grpc = None
         try:
             self.console.start(self.http_url)
@@ -199,7 +214,16 @@ class Owner:
         try:
             await asyncio.wait_for(self.fleet.close(), ENGINE_STOP_S)
         except TimeoutError:
+            self.left_behind = True
             log.warning("an engine is still at work for nobody; it is left behind")
+
+    async def _count_charges(self) -> None:
+        while not self.settings.no_charge:
+            try:
+                await asyncio.to_thread(self.view.count)
+            except InvalidSetting as error:
+                log.warning("charges could not be added up: %s", error.message)
+            await asyncio.sleep(COUNT_S)
 
     async def _refresh_keys(self) -> None:
         while True:

@@ -27,12 +27,13 @@ class View:
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._process = psutil.Process()
+        self.booked = (0, 0)
 
     def overview(self) -> dict[str, Any]:
         owner, settings = self._owner, self._owner.settings
         reasons = owner.not_ready()
         times = self._process.cpu_times()
-        calls, nanos = charges.total(owner.reader)
+        calls, nanos = self.booked
         return {
             "service": {
                 "version": __version__,
@@ -54,8 +55,14 @@ class View:
             "usage": {"calls": calls, "nanos": nanos},
         }
 
+    def count(self) -> None:
+        """Add up all charges ever booked; blocks, so a thread calls it."""
+        with contextlib.closing(database.connect(self._owner.settings.data_dir)) as connection:
+            self.booked = charges.total(connection)
+
     def usage(self, tenant: str | None, since_ms: int) -> Sequence[msgspec.Struct]:
-        return charges.usage(self._owner.reader, tenant, since_ms)
+        with contextlib.closing(database.connect(self._owner.settings.data_dir)) as connection:
+            return charges.usage(connection, tenant, since_ms)
 
     def keys(self) -> Sequence[dict[str, Any]]:
         return [told_key(each) for each in accounts.all_keys(self._owner.reader)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from tidemill.serve.answer import Service
 
 
 class Administration(Protocol):
-    """What the admin API can do; `assemble.py` builds it. Its methods may block for a query."""
+    """What the admin API can do; `assemble` builds it. `usage` blocks, and is called from a thread."""
 
     def overview(self) -> dict[str, Any]: ...
 
@@ -52,7 +53,7 @@ def routes(service: Service, administration: Administration) -> list[Route]:
         since = request.query_params.get("since_ms", "0")
         if not (since.isascii() and since.isdigit()) or len(since) > 15:
             raise MalformedRequest(f"since_ms is {since[:40]!r}, expected milliseconds since 1970")
-        rows = administration.usage(request.query_params.get("tenant"), int(since))
+        rows = await asyncio.to_thread(administration.usage, request.query_params.get("tenant"), int(since))
         return reply({"rows": [msgspec.to_builtins(row) for row in rows]})
 
     async def keys(request: Request) -> Response:

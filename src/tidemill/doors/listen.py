@@ -107,21 +107,26 @@ class Connection(HttpToolsProtocol):
         What `send` does for start and body, without its look for line breaks: our headers hold none.
         """
         cycle = self.running
-        if self.flow.write_paused or cycle.disconnected or not cycle.keep_alive or cycle.scope["method"] == "HEAD":
+        if self.flow.write_paused or cycle.disconnected or cycle.scope["method"] == "HEAD":
             return False
         parts = [STATUS_LINE[status]]
         for name, value in self.server_state.default_headers:
             parts += (name, b": ", value, b"\r\n")
         for name, value in headers:
             if name == b"connection":
-                return False
+                cycle.keep_alive = False
+                continue
             parts += (name, b": ", value, b"\r\n")
+        if not cycle.keep_alive:
+            parts.append(b"connection: close\r\n")
         parts += (b"content-length: %d\r\n\r\n" % len(body), body)
         cycle.response_started = True
         cycle.waiting_for_100_continue = False
         self.transport.write(b"".join(parts))
         cycle.response_complete = True
         cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
         cycle.on_response()
         return True
 

@@ -2,6 +2,8 @@
 
 A door judges `identity` and `gate.limit` on the headers, before it parses a body, and then opens the reply. The reply
 is a context manager, not an async generator: a stalled or vanished client gives its places back when the block ends.
+Its charge is settled as the block ends well, so a door words its answer inside and sends the end of it outside: what
+could not be worded is not charged, and nothing is answered that is not booked.
 """
 
 from __future__ import annotations
@@ -40,42 +42,46 @@ class Service:
 class Reply:
     """Charge, slot and run, entered in this order and left in the other; `async with` gives the metered pieces.
 
-    What `async with charge, slot, run` does, without the generator of `asynccontextmanager` (2 µs a request).
+    What `async with charge, slot, run` does, without the generator of `asynccontextmanager` (2 µs a request). Leaving
+    it without an error after the final piece returns when the charge is durable, and raises `LedgerUnavailable` when
+    it cannot be; leaving it with one, or early, books nothing and never waits.
     """
 
-    __slots__ = ("_charge", "_run", "_slot")
+    __slots__ = ("_charge", "_charging", "_meter", "_run", "_slot")
 
     def __init__(
         self,
-        charge: AbstractAsyncContextManager[Charge],
+        charging: AbstractAsyncContextManager[Charge],
         slot: AbstractAsyncContextManager[None],
         run: AbstractAsyncContextManager[Pieces],
     ) -> None:
-        self._charge = charge
+        self._charging = charging
         self._slot = slot
         self._run = run
 
     async def __aenter__(self) -> Pieces:
-        charge = await self._charge.__aenter__()
+        self._charge = await self._charging.__aenter__()
         try:
             await self._slot.__aenter__()
             try:
-                pieces = await self._run.__aenter__()
+                self._meter = Meter(await self._run.__aenter__())
             except BaseException:
                 await self._slot.__aexit__(*sys.exc_info())
                 raise
         except BaseException:
-            await self._charge.__aexit__(*sys.exc_info())
+            await self._charging.__aexit__(*sys.exc_info())
             raise
-        return Meter(pieces, charge)
+        return self._meter
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            await self._run.__aexit__(kind, error, trace)
-        finally:
             try:
-                await self._slot.__aexit__(kind, error, trace)
+                await self._run.__aexit__(kind, error, trace)
             finally:
-                await self._charge.__aexit__(kind, error, trace)
+                await self._slot.__aexit__(kind, error, trace)
+            if kind is None and self._meter.usage is not None:
+                await self._charge.settle(self._meter.usage)
+        finally:
+            await self._charging.__aexit__(kind, error, trace)

@@ -1,19 +1,19 @@
-"""Counts pieces as they leave and settles the charge before the last one does; runs on the owner's loop."""
+"""Counts pieces as they leave: what the reply will be charged for; runs on the owner's loop."""
 
 from __future__ import annotations
 
-from tidemill.core.contracts import Charge, Pieces
-from tidemill.core.request import Piece
+from tidemill.core.contracts import Pieces
+from tidemill.core.request import Piece, Usage
 
 
 class Meter:
-    """An iterator over the pieces of one reply. The final piece comes out when its charge is durable."""
+    """An iterator over the pieces of one reply. `usage` is what the final one counts for, None before it came."""
 
-    __slots__ = ("_charge", "_pieces")
+    __slots__ = ("_pieces", "usage")
 
-    def __init__(self, pieces: Pieces, charge: Charge) -> None:
+    def __init__(self, pieces: Pieces) -> None:
         self._pieces = pieces
-        self._charge = charge
+        self.usage: Usage | None = None
 
     def __aiter__(self) -> Meter:
         return self
@@ -21,5 +21,5 @@ class Meter:
     async def __anext__(self) -> Piece:
         piece = await self._pieces.__anext__()
         if piece.usage is not None:
-            await self._charge.settle(piece.usage)
+            self.usage = piece.usage
         return piece
