@@ -7,14 +7,10 @@ from typing import Any, TypeVar
 
 import click
 
-from tidemill.core.errors import ServiceError
+from tidemill.core.errors import ServerRefused
 
 F = TypeVar("F", bound=Callable[..., Any])
 TIMEOUT_S = 10.0
-
-
-class ServerRefused(ServiceError):
-    """The server's own words."""
 
 
 def remote_options(function: F) -> F:

@@ -154,6 +154,12 @@ class MissingPart(CallerError):
     code = "install.missing"
 
 
+class ServerRefused(ServiceError):
+    """What a remote server answered to the command line, in its own words."""
+
+    code = "server.refused"
+
+
 class FetchFailed(ServiceError):
     code = "kit.fetch_failed"
 

@@ -118,12 +118,13 @@ def _rescued(spec: TensorSpec, found: Array, data: Any) -> Array:
     """Whole numbers beyond 63 bits, which numpy takes for other things; whatever else has the wrong kind raises."""
     if spec.dtype.kind in "iu" and found.dtype.kind in "fO":
         values = list(_values(data))
+        if values and all(type(value) is int for value in values):
+            _check_range(spec, min(values), max(values))
+            return np.array(data, dtype=spec.dtype)
         # The JSON parser gives whole numbers beyond 64 bits as floats.
-        if values and all(type(value) is int or (type(value) is float and abs(value) >= 2.0**63) for value in values):
-            finite = [int(value) for value in values if math.isfinite(value)]
-            if len(finite) == len(values):
-                _check_range(spec, min(finite), max(finite))
-                return np.array(data, dtype=spec.dtype)
+        if any(type(value) is float and math.isfinite(value) and abs(value) >= 2.0**63 for value in values):
+            largest = max((value for value in values if isinstance(value, int | float)), key=abs)
+            raise WrongValue(f"input {spec.name!r} holds {short(largest)}, which {spec.datatype} cannot")
     raise _mismatch(spec, found, data)
 
 

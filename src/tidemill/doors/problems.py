@@ -47,6 +47,7 @@ PROBLEMS: dict[str, tuple[int, Status]] = {
     "ledger.unavailable": (503, Status.UNAVAILABLE),
     "setting.invalid": (400, Status.INVALID_ARGUMENT),
     "install.missing": (501, Status.UNIMPLEMENTED),
+    "server.refused": (502, Status.UNAVAILABLE),
     "kit.fetch_failed": (502, Status.UNAVAILABLE),
     "internal": (500, Status.INTERNAL),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,8 @@ DatabaseError = sqlite3.Error
 
 FILE_NAME = "tidemill.db"
 BUSY_TIMEOUT_S = 10.0
+WAL_TRIES = 100
+WAL_PAUSE_S = 0.02
 
 
 def connect(folder: Path) -> sqlite3.Connection:
@@ -35,7 +38,7 @@ def connect(folder: Path) -> sqlite3.Connection:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _into_wal(connection)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
             _migrate(connection)
@@ -45,6 +48,18 @@ def connect(folder: Path) -> sqlite3.Connection:
     except (OSError, sqlite3.Error) as error:
         raise InvalidSetting(f"the database {path} cannot be used: {error}; choose another --data-dir") from error
     return connection
+
+
+def _into_wal(connection: sqlite3.Connection) -> None:
+    """Two that make the change at once are told "locked" without the busy time-out being asked: try again."""
+    for patience in range(WAL_TRIES - 1, -1, -1):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if not patience:
+                raise
+            time.sleep(WAL_PAUSE_S)
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
