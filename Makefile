@@ -38,7 +38,7 @@ test-fast: install ## the tests that take no browser and no patience: under a mi
 
 soak: install ## the tests that take minutes; what they say goes to docs/soak/ too
 	@mkdir -p docs/soak
-	@$(BIN)/python -m pytest -m soak --verbose -rA $(ARGS) 2>&1 | tee docs/soak/last-run.txt
+	@$(BIN)/python -m pytest -m soak --verbose -rA $(ARGS) 2>&1 | sed "s#$(CURDIR)#.#g" | tee docs/soak/last-run.txt
 
 lint: install ## ruff, mypy, the floors, compiled schemas and written docs: nothing is changed
 	$(BIN)/ruff check src tests benchmarks
