@@ -154,13 +154,11 @@ def test_inputs_may_be_read_only_and_lie_anywhere(subject: Subject) -> None:
     same(subject.predict(inputs=odd), subject.predict())
 
 
-@pytest.mark.parametrize("count", [1, 3, 0])
-def test_number_of_rows_may_change_from_call_to_call(subject: Subject, count: int) -> None:
-    if not count and subject.package.format == "savedmodel":
-        pytest.skip("a network with convolutions need not take nothing")
+def test_number_of_rows_may_change_from_call_to_call(subject: Subject) -> None:
     whole = subject.predict()
-    some = {name: np.ascontiguousarray(array[:count]) for name, array in subject.inputs.items()}
-    same(subject.predict(inputs=some), {name: array[:count] for name, array in whole.items()})
+    for count in (1, 3) if subject.package.format == "savedmodel" else (1, 3, 0):  # convolutions need not take nothing
+        some = {name: np.ascontiguousarray(array[:count]) for name, array in subject.inputs.items()}
+        same(subject.predict(inputs=some), {name: array[:count] for name, array in whole.items()})
 
 
 def test_rows_are_kept_apart(subject: Subject) -> None:
