@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tidemill.core.errors import UnknownModel
 from tidemill.core.tensor import Array
 from tidemill.kit import magika_features
 from tidemill.kit.catalogue import chosen
@@ -33,7 +34,7 @@ def sample(name: str) -> dict[str, Array]:
             return {"serving_default_input_2:0": _tone(440, 43_844, 22_050)[np.newaxis, :, np.newaxis]}
         case "basic-pitch-savedmodel":
             return {"input_2": _tone(440, 43_844, 22_050)[np.newaxis, :, np.newaxis]}
-    raise NotImplementedError(f"{name} has no sample")
+    raise UnknownModel(f"the kit has no sample for {name!r}")
 
 
 def _tone(frequency_hz: float, samples: int, rate_hz: int) -> Array:
