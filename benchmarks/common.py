@@ -184,9 +184,8 @@ def tidemill(
         command = [*python, "-m", "tidemill", "serve", "--models", str(models), "--http-port", str(http_port)]
         command += ["--grpc-port", str(grpc_port), "--no-console", "--data-dir", data_dir, *flags]
         base = f"http://{HOST}:{http_port}"
-        ready = [answers_http(f"{base}/v2/models/{name}/ready") for name in wait_for]
         name = " ".join(["tidemill", *flags])
-        with Server(name, command, [answers_http(f"{base}/readyz"), *ready, accepts(grpc_port)]) as server:
+        with Server(name, command, [answers_http(f"{base}/readyz"), accepts(grpc_port)]) as server:
             yield Tidemill(server, http_port, grpc_port, secret)
 
 

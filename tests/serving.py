@@ -281,7 +281,7 @@ def post(path: str, body: bytes, *lines: str) -> bytes:
 
 def headers_of(path: str, content_length: int, *lines: str) -> bytes:
     """The head of a request whose body is still to come."""
-    head = [f"POST {path} HTTP/1.1", "host: x", f"content-length: {content_length}", *lines]
+    head = [f"POST {path} HTTP/1.1", "host: 127.0.0.1", f"content-length: {content_length}", *lines]
     return "\r\n".join(head).encode() + b"\r\n\r\n"
 
 

@@ -124,7 +124,7 @@ def test_client_that_vanished_before_its_answer_is_charged_at_most_once(books: B
     line = f"authorization: Bearer {books.keys['acme']}"
     for number in range(5):
         wire = books.server.connect()
-        wire.send(post("/v1/models/slow:predict", b'{"inputs": 100}', line, f"x-request-id: gone-{number}"))
+        wire.send(post("/v1/models/slow:predict", b'{"inputs": 3000}', line, f"x-request-id: gone-{number}"))
         eventually(lambda: books.server.in_flight >= 1, "it runs")
         wire.reset()
         eventually(lambda: books.server.in_flight == 0, "nothing in flight")
@@ -179,3 +179,12 @@ def test_nothing_is_booked_where_nothing_is_charged(server: Server) -> None:
     assert server.predict("half", {"instances": [1]}).status_code == 200
     with closing(sqlite3.connect(server.data_dir / "tidemill.db")) as connection:
         assert connection.execute("SELECT COUNT(*) FROM charges").fetchone() == (0,)
+
+
+def test_an_empty_id_is_no_id(repository: Path, tmp_path: Path) -> None:
+    """One name for all of them would make all but the first free."""
+    with Server(repository, tmp_path, "half", "--no-auth") as server:
+        for header in ("x-request-id", "idempotency-key"):
+            for _ in range(3):
+                assert server.predict("half", {"instances": [1.0]}, **{header: ""}).status_code == 200
+        assert sum(row["calls"] for row in server.client.get("/admin/v1/usage").json()["rows"]) == 6

@@ -384,3 +384,38 @@ def test_refusals_are_counted(small: Server) -> None:
 def test_nothing_was_unforeseen(small: Server) -> None:
     strange = [line for line in small.stderr().splitlines() if "Traceback" in line or "not foreseen" in line]
     assert strange == []
+
+
+def test_refusal_before_the_body_came_leaves_the_connection_in_step(small: Server) -> None:
+    """The rest of the refused body is read and dropped; the next request gets its own answer."""
+    body = b'{"instances": [' + b"1, " * 20_000 + b"1]}"
+    with quiet_after(small), small.connect() as wire:
+        wire.send(headers_of("/v1/models/nobody:predict", len(body)))
+        assert wire.answer().status == 404
+        wire.send(body[:30_000])
+        wire.send(body[30_000:] + post(PREDICT, b'{"instances": [4]}'))
+        answer = wire.answer()
+        assert (answer.status, json.loads(answer.body)) == (200, {"predictions": [2.0]})
+
+
+def test_trailers_are_no_headers(small: Server) -> None:
+    chunk = b'{"instances": [4]}'
+    with quiet_after(small), small.connect() as wire:
+        head = headers_of(PREDICT, 0, "transfer-encoding: chunked").replace(b"content-length: 0\r\n", b"")
+        wire.send(head + b"%x\r\n" % len(chunk) + chunk + b"\r\n0\r\nx-request-id: trailer\r\n\r\n")
+        answer = wire.answer()
+        assert (answer.status, answer.header("x-request-id") == "trailer") == (200, False)
+
+
+def test_offer_of_another_protocol_is_answered_in_this_one(small: Server) -> None:
+    lines = ("connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "http2-settings: AAMAAABk")
+    with quiet_after(small), small.connect() as wire:
+        answer = wire.ask(post(PREDICT, b'{"instances": [4]}', *lines))
+        assert (answer.status, json.loads(answer.body)) == (200, {"predictions": [2.0]})
+
+
+def test_client_that_asks_before_sending_its_body_is_hung_up_on_when_refused(small: Server) -> None:
+    with quiet_after(small), small.connect() as wire:
+        wire.send(headers_of("/v1/models/nobody:predict", 100, "expect: 100-continue"))
+        assert wire.answer().status == 404
+        assert wire.closed

@@ -38,6 +38,7 @@ class GroupCommit:
         self._loop = asyncio.get_running_loop()
         self._size = GroupSize()
         self._timer: asyncio.TimerHandle | None = None
+        self._leaving = False
         self._writing = False
         self._queue_max = queue_max
         self._rows: list[Row] = []
@@ -69,7 +70,9 @@ class GroupCommit:
 
     def _hold(self) -> None:
         """Hand over after this turn of the loop when as many wait as are worth waiting for, else in a moment."""
-        enough = self._size.enough(len(self._rows))
+        if self._leaving:
+            return
+        enough = self._leaving = self._size.enough(len(self._rows))
         if self._timer is not None:
             if not enough:
                 return
@@ -78,6 +81,7 @@ class GroupCommit:
 
     def _hand_over(self) -> None:
         self._timer = None
+        self._leaving = False
         if self._rows and not self._closed:
             self._size.handed_over(len(self._rows))
             self._writing = True

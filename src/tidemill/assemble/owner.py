@@ -22,7 +22,7 @@ from tidemill.assemble.choice import Choice, choose
 from tidemill.assemble.console_process import ConsoleProcess
 from tidemill.assemble.exposure import check_exposure
 from tidemill.assemble.view import View
-from tidemill.core.errors import InvalidSetting
+from tidemill.core.errors import InvalidSetting, LedgerUnavailable
 from tidemill.core.settings import Settings
 from tidemill.deploy.local import FleetPolicy, LocalFleet, State
 from tidemill.doors import application, grpc_server
@@ -37,8 +37,10 @@ log = logging.getLogger(__name__)
 
 KEYS_REFRESH_S = 0.5
 """A key revoked by another process is refused after this at the latest."""
-COUNT_S = 2.0
-"""How often the charges are added up for the overview."""
+WRITER_PATIENCE_S = 2.0
+"""How long a charge waits for another process that holds the database; then its request is answered 503."""
+COUNT_S = 5.0
+"""How long after one adding-up of all charges, for the overview, the next begins."""
 GC_ALLOCATIONS = 20_000
 ENGINE_STOP_S = 1.0
 """What an engine that nobody waits for any more may take to end its batch."""
@@ -97,7 +99,7 @@ class Owner:
         self.left_behind = False
         self._stop = asyncio.Event()
         self.reader = database.connect(settings.data_dir)
-        self._writer = database.connect(settings.data_dir)
+        self._writer = database.connect(settings.data_dir, WRITER_PATIENCE_S)
         self._listener = bind(settings.host, settings.http_port, "--http-port")
         self.http_port: int = self._listener.getsockname()[1]
         self.grpc_port = 0
@@ -221,7 +223,7 @@ class Owner:
         while not self.settings.no_charge:
             try:
                 await asyncio.to_thread(self.view.count)
-            except InvalidSetting as error:
+            except (InvalidSetting, LedgerUnavailable) as error:
                 log.warning("charges could not be added up: %s", error.message)
             await asyncio.sleep(COUNT_S)
 

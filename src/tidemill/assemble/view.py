@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,6 +12,7 @@ import psutil
 
 from tidemill import __version__
 from tidemill.assemble.keys import create_key, told_key
+from tidemill.core.errors import LedgerUnavailable
 from tidemill.deploy.local import Replica, State
 from tidemill.observe.metrics import ModelSample, ServiceSample
 from tidemill.store import accounts, database
@@ -57,27 +58,35 @@ class View:
 
     def count(self) -> None:
         """Add up all charges ever booked; blocks, so a thread calls it."""
-        with contextlib.closing(database.connect(self._owner.settings.data_dir)) as connection:
+        with self._database() as connection:
             self.booked = charges.total(connection)
 
     def usage(self, tenant: str | None, since_ms: int) -> Sequence[msgspec.Struct]:
-        with contextlib.closing(database.connect(self._owner.settings.data_dir)) as connection:
+        with self._database() as connection:
             return charges.usage(connection, tenant, since_ms)
 
     def keys(self) -> Sequence[dict[str, Any]]:
         return [told_key(each) for each in accounts.all_keys(self._owner.reader)]
 
     def create_key(self, tenant: str, label: str, admin: bool) -> dict[str, Any]:
-        with contextlib.closing(database.connect(self._owner.settings.data_dir)) as connection:
-            made = create_key(connection, tenant, label, admin)
-        self._owner.keys.refresh()
-        return made
+        with self._database() as connection:
+            return create_key(connection, tenant, label, admin)
 
     def revoke_key(self, key_id: str) -> bool:
-        with contextlib.closing(database.connect(self._owner.settings.data_dir)) as connection:
-            found = accounts.revoke_key(connection, key_id)
+        with self._database() as connection:
+            return accounts.revoke_key(connection, key_id)
+
+    def keys_changed(self) -> None:
         self._owner.keys.refresh()
-        return found
+
+    @contextlib.contextmanager
+    def _database(self) -> Iterator[database.Connection]:
+        """A connection of the calling thread's own. Raises `LedgerUnavailable` when the database stays locked."""
+        try:
+            with contextlib.closing(database.connect(self._owner.settings.data_dir)) as connection:
+                yield connection
+        except database.DatabaseError as error:
+            raise LedgerUnavailable(f"the database cannot be used now: {error}", retry_after_s=1.0) from error
 
     def sample(self) -> ServiceSample:
         owner = self._owner

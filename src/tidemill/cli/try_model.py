@@ -60,9 +60,9 @@ def opened(settings: Settings, package: ModelPackage) -> tuple[Engine, Replica, 
     from tidemill.deploy.local import Replica, open_engine
 
     replica = Replica(package, fleet_policy(settings))
-    engine, warm_up_s = open_engine(replica.engine_name, package, settings.threads)
-    replica.adopt(engine.signature)
-    return engine, replica, warm_up_s
+    opened = open_engine(replica.engine_name, package, settings.threads)
+    replica.adopt(opened.engine.signature, opened.rows_apart)
+    return opened.engine, replica, opened.warm_up_s
 
 
 def _inputs(package: ModelPackage, engine: Engine, file: Path | None) -> Tensors:

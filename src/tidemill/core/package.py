@@ -41,7 +41,8 @@ class ModelPackage(msgspec.Struct, frozen=True):
     """One version of a model: where it lies, what its bytes are, and how it wants to run.
 
     `path` is the file or folder that the engine opens. `format` is one of `repository.formats.FORMATS`. `signature` is
-    what the file itself declares, where an engine cannot be trusted to read it.
+    what the file itself declares, where an engine cannot be trusted to read it. `bounded` tells that how long the model
+    takes depends on the shapes of its inputs alone, never on their values.
     """
 
     name: str
@@ -51,4 +52,5 @@ class ModelPackage(msgspec.Struct, frozen=True):
     size_bytes: int
     config: ModelConfig = ModelConfig()
     signature: Signature | None = None
+    bounded: bool = False
     source: str = ""

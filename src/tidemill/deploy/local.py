@@ -9,6 +9,7 @@ import time
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 import msgspec
 
@@ -20,6 +21,7 @@ from tidemill.core.request import InferenceRequest, Piece, Usage
 from tidemill.core.tensor import Signature, Tensors, rows
 from tidemill.core.text import short
 from tidemill.engine.lane import Lane, LanePolicy, zeros_for
+from tidemill.engine.probe import keeps_rows_apart
 from tidemill.observe.stats import ModelStats
 
 log = logging.getLogger(__name__)
@@ -75,11 +77,11 @@ class Replica:
     def waiting(self) -> int:
         return self.lane.waiting if self.lane else 0
 
-    def adopt(self, signature: Signature) -> None:
+    def adopt(self, signature: Signature, rows_apart: bool = True) -> None:
         """Take the engine's word for what the model is; `tidemill.toml` has the last one on batching."""
         wish = self.package.config.batching.batched
         self.signature = signature
-        self.batched = signature.batched if wish is None else wish
+        self.batched = (signature.batched and rows_apart) if wish is None else wish
 
     def failed(self, code: str) -> None:
         self.stats.failed(code)
@@ -107,15 +109,16 @@ class LocalFleet:
         replica = Replica(package, policy)
         before = self._stand(replica)
         try:
-            engine, compute_s = await asyncio.to_thread(open_engine, replica.engine_name, package, policy.threads)
+            opened = await asyncio.to_thread(open_engine, replica.engine_name, package, policy.threads)
         except TidemillError as error:
             replica.state, replica.reason = State.FAILED, error.message
             log.error("model not loaded: %s", error.message, extra={"model": replica.name, "version": replica.version})
             return replica
-        replica.adopt(engine.signature)
+        replica.adopt(opened.engine.signature, opened.rows_apart)
         self._replicas[replica.name, replica.version] = replica
-        lane_policy = LanePolicy(replica.batched, replica.rows_max, policy.waiting_max, policy.inline_s_max)
-        replica.lane = Lane(engine, lane_policy, replica.stats, time.monotonic, compute_s)
+        inline_s_max = policy.inline_s_max if package.bounded else 0.0
+        lane_policy = LanePolicy(replica.batched, replica.rows_max, policy.waiting_max, inline_s_max)
+        replica.lane = Lane(opened.engine, lane_policy, replica.stats, time.monotonic, opened.warm_up_s)
         replica.state = State.AVAILABLE
         newest = self._newest.get(replica.name)
         if newest is None or newest.version <= replica.version:
@@ -226,14 +229,27 @@ class Run:
         future = self._future
         if future is None:
             raise StopAsyncIteration
-        tensors = await future
-        self._future = None
+        try:
+            tensors = await future
+        finally:
+            # An error's trace holds this frame, the frame this object, this object the future, the future the error: a
+            # ring that would keep the request's tensors until the next collection.
+            self._future = future = None
         count = rows(self._request.work.inputs) if self._replica.batched else 1
         return Piece(tensors, Usage(calls=1, rows=count or 1))
 
 
-def open_engine(engine_name: str, package: ModelPackage, threads: int) -> tuple[Engine, float]:
-    """The engine and the seconds that its quickest warm-up run took; infinity where zeros are no input for it.
+class Opened(NamedTuple):
+    """An engine, what its quickest warm-up run took (infinity where zeros are no input for it), and whether the rows of
+    a batch are answered as they are alone."""
+
+    engine: Engine
+    warm_up_s: float
+    rows_apart: bool
+
+
+def open_engine(engine_name: str, package: ModelPackage, threads: int) -> Opened:
+    """Load, warm up and probe `package`.
 
     Raises `RefusedModel`, also for what an engine from outside raises: one bad model stops no others.
     """
@@ -254,4 +270,8 @@ def open_engine(engine_name: str, package: ModelPackage, threads: int) -> tuple[
             quickest = min(quickest, time.perf_counter() - started)
     except Exception as error:  # noqa: BLE001 - zeros, or so many of them, may be no input for it; requests will tell
         log.debug("%s cannot be warmed up with zeros: %s", package.name, error)
-    return engine, quickest
+    guessed = engine.signature.batched and package.config.batching.batched is None
+    apart = not guessed or keeps_rows_apart(engine)
+    if not apart:
+        log.warning("the rows of a batch are not kept apart: requests run singly", extra={"model": package.name})
+    return Opened(engine, quickest, apart)

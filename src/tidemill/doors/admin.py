@@ -18,7 +18,10 @@ from tidemill.serve.answer import Service
 
 
 class Administration(Protocol):
-    """What the admin API can do; `assemble` builds it. `usage` blocks, and is called from a thread."""
+    """What the admin API can do; `assemble` builds it.
+
+    `usage`, `create_key` and `revoke_key` block, and are called from threads; the others belong to the loop.
+    """
 
     def overview(self) -> dict[str, Any]: ...
 
@@ -29,6 +32,8 @@ class Administration(Protocol):
     def create_key(self, tenant: str, label: str, admin: bool) -> dict[str, Any]: ...
 
     def revoke_key(self, key_id: str) -> bool: ...
+
+    def keys_changed(self) -> None: ...
 
 
 class KeyWish(msgspec.Struct, forbid_unknown_fields=True):
@@ -64,11 +69,15 @@ def routes(service: Service, administration: Administration) -> list[Route]:
             wish = msgspec.json.decode(await read_body(request.receive, SMALL_BODY_BYTES_MAX), type=KeyWish)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise MalformedRequest(f"the body is expected to be {{tenant, label?, admin?}}: {error}") from error
-        return reply(administration.create_key(wish.tenant, wish.label, wish.admin), 201)
+        made = await asyncio.to_thread(administration.create_key, wish.tenant, wish.label, wish.admin)
+        administration.keys_changed()
+        return reply(made, 201)
 
     async def revoke_key(request: Request) -> Response:
         key_id = request.path_params["key_id"]
-        if not administration.revoke_key(key_id):
+        found = await asyncio.to_thread(administration.revoke_key, key_id)
+        administration.keys_changed()
+        if not found:
             raise UnknownKey(f"there is no key {key_id!r}; `tidemill keys ls` lists them")
         return reply({"id": key_id, "revoked": True})
 

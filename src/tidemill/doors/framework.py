@@ -3,6 +3,7 @@ loop."""
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tidemill.core.errors import Forbidden, MethodNotAllowed, TidemillError, UnknownRoute
-from tidemill.core.request import Caller
+from tidemill.core.request import ANONYMOUS, Caller
 from tidemill.doors import problems
 from tidemill.doors.head import Head
 from tidemill.doors.json_values import render
@@ -59,11 +60,25 @@ async def on_any_error(request: Request, error: Exception) -> Response:
     return problem(TidemillError(f"this server failed; its log tells more under {request_id}"))
 
 
-def _refuse_foreign_pages(request: Request) -> None:
-    """A web page of another site that asks from the operator's own browser is not the operator. Raises `Forbidden`."""
+def _refuse_foreign_pages(request: Request, caller: Caller) -> None:
+    """A web page of another site that asks from the operator's own browser is not the operator. Raises `Forbidden`.
+
+    Without keys a name that somebody else can point at this address (DNS rebinding) is such a page too.
+    """
+    host = request.url.hostname or ""
+    if caller is ANONYMOUS and host != "localhost" and not _is_address(host):
+        raise Forbidden(f"without keys the admin API is asked by address or as localhost, not as {host[:100]!r}")
     origin = request.headers.get("origin")
     if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
         raise Forbidden(f"a page of {origin[:100]!r} may not use the admin API of {request.headers.get('host')!r}")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def caller(service: Service, request: Request, admin: bool = False) -> Caller:
@@ -72,7 +87,7 @@ def caller(service: Service, request: Request, admin: bool = False) -> Caller:
     head.read(request.scope["headers"], SMALL_BODY_BYTES_MAX)
     found = service.identity.recognise(head.credential)
     if admin:
-        _refuse_foreign_pages(request)
+        _refuse_foreign_pages(request, found)
     if admin and not found.admin:
         raise Forbidden(f"key {found.key} may not use the admin API; `tidemill keys create --admin` makes one that may")
     return found

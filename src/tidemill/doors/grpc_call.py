@@ -16,7 +16,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from tidemill.core.contracts import Served
-from tidemill.core.errors import EngineFailed, MalformedRequest, Overloaded, ServiceError, TidemillError
+from tidemill.core.errors import MalformedRequest, Overloaded, ServiceError, TidemillError
 from tidemill.core.request import ANONYMOUS, Caller, Predict
 from tidemill.core.settings import Settings
 from tidemill.core.tensor import Tensors
@@ -71,6 +71,8 @@ class Calls:
 
         async def handle(body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             call = Call()
+            refused: TidemillError | None = None
+            reply = b""
             self.in_flight += 1
             try:
                 self._read_head(call, context)
@@ -80,16 +82,19 @@ class Calls:
                 reply = await method(call)
             except TidemillError as error:
                 self.service.failed(call.served, error.code)
-                return await _refuse(context, call, error)
+                refused = error.with_traceback(None)
             except grpc.aio.BaseError:  # gRPC's own word that the call has ended
                 raise
             except Exception:
                 LOG.exception("a gRPC call failed in a way that was not foreseen")
                 self.service.failed(call.served, ServiceError.code)
-                lost = ServiceError(f"this server failed; its log tells more under {call.request_id}")
-                return await _refuse(context, call, lost)
+                refused = ServiceError(f"this server failed; its log tells more under {call.request_id}")
             finally:
                 self.in_flight -= 1
+            if refused is not None:
+                # gRPC keeps what `abort` raises, and with its trace all that this frame holds: it holds no body then.
+                body = call.body = b""
+                return await _refuse(context, call, refused)
             if call.given_id:  # only to those who look: it costs as much as the parsing does
                 context.set_trailing_metadata((("x-request-id", call.request_id),))
             return reply
@@ -101,20 +106,18 @@ class Calls:
         served = call.served = self.service.fleet.find(name, version)
         return served
 
-    async def predict(self, call: Call, served: Served, work: Predict) -> Tensors:
-        """The outputs of `work`, which is held against the signature first."""
+    async def predict(self, call: Call, served: Served, work: Predict, word: Callable[[Tensors], bytes]) -> bytes:
+        """The outputs of `work`, which is held against the signature first, as `word` puts them: what it cannot put is
+        not charged."""
         served.signature.check(work.inputs)
         served.signature.check_outputs(work.outputs)
         request = way.inference_request(
             call.caller, served, work, call.given_id, call.request_id, call.body, call.until
         )
-        last = None
         async with self.service.open(call.caller, request) as pieces:
-            async for piece in pieces:
-                last = piece
-        if last is None:
-            raise EngineFailed(f"model {served.name!r} ended without an answer; try again")
-        return last.tensors
+            piece = await anext(pieces)
+            reply = word(piece.tensors)
+        return reply
 
     def _read_head(self, call: Call, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
         call.request_id = request_id = way.fresh_request_id()
@@ -123,9 +126,9 @@ class Calls:
             if key == "authorization":
                 scheme, _, credential = value.partition(" ")
                 call.credential = credential.strip() if scheme.lower() == "bearer" else ""
-            elif key == "x-request-id":
+            elif key == "x-request-id" and value:
                 given = request_id = way.checked_request_id(value)
-            elif key == "idempotency-key":
+            elif key == "idempotency-key" and value:
                 idempotency = way.checked_request_id(value)
         call.request_id = request_id
         call.given_id = idempotency or given

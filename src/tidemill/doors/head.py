@@ -38,10 +38,10 @@ class Head:
             elif name == b"authorization":
                 if value[:7].lower() == b"bearer ":
                     self.credential = value[7:].strip().decode("latin-1")
-            elif name == b"x-request-id":
+            elif name == b"x-request-id" and value:
                 self.given_id = self.request_id = checked_request_id(value.decode("latin-1"))
                 REQUEST_ID.set(self.request_id)
-            elif name == b"idempotency-key":
+            elif name == b"idempotency-key" and value:
                 idempotency = checked_request_id(value.decode("latin-1"))
             elif name == b"inference-header-content-length":
                 self.json_length = _number(name, value)

@@ -18,7 +18,7 @@ from tidemill.core.contracts import Served
 from tidemill.core.errors import Draining, MethodNotAllowed, RequestCancelled, TidemillError
 from tidemill.core.tensor import Signature, Tensors
 from tidemill.doors import kserve, problems, tfserving, way
-from tidemill.doors.head import ASGIApp, Head, Receive, Scope, Send, read_body
+from tidemill.doors.head import ASGIApp, Head, Receive, Scope, Send, read_body, too_large
 from tidemill.doors.listen import Connection
 from tidemill.observe.log import REQUEST_ID
 from tidemill.serve.answer import Service
@@ -95,7 +95,8 @@ class Doors:
             else:  # the drain ran out
                 over = Draining("this server went down before the answer was ready; ask another", retry_after_s=1.0)
                 self._service.failed(None, over.code)
-                connection.reply_now(*problems.reply(over))
+                if not connection.reply_now(*problems.reply(over)):
+                    connection.transport.close()
 
     async def _answer(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.monotonic()
@@ -131,6 +132,8 @@ class Doors:
             body = connection.body_now() if connection is not None else None
             if body is None:
                 body = await read_body(receive, self._body_bytes_max)
+            elif len(body) > self._body_bytes_max:
+                raise too_large(len(body), self._body_bytes_max)
             asked = route.dialect.question(served.signature, body, head)
             until = way.deadline(asked.timeout_s or head.timeout_s, self._request_timeout_s)
             request = way.inference_request(caller, served, asked.work, head.given_id, head.request_id, body, until)

@@ -54,6 +54,8 @@ def render(value: Any) -> bytes:
 def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.astype(np.float32).tolist() if value.dtype.name in ("bfloat16", "float16") else value.tolist()
+    if isinstance(value, np.generic):
+        return float(value) if value.dtype.kind in "fV" else value.item()
     if isinstance(value, bytes):
         return value.decode("utf-8")
     raise TypeError(type(value).__name__)
@@ -66,15 +68,15 @@ def _lists(value: Any) -> Any:
         return {key: _lists(each) for key, each in value.items()}
     if isinstance(value, list):
         return [_lists(each) for each in value]
-    return _plain(value) if isinstance(value, bytes) else value
+    return _plain(value) if isinstance(value, bytes | np.generic) else value
 
 
-def to_array(spec: TensorSpec, data: Any, booleans: bool = False) -> Array:
+def to_array(spec: TensorSpec, data: Any, mixed: bool = False) -> Array:
     """A nested list (or a number) of JSON values as the array that `spec` wants; its shape is the nesting.
 
-    `booleans` tells that there may be some: among numbers numpy takes them for 0 and 1, and we do not. Raises
-    `WrongShape` for a ragged list, `WrongDatatype` for values of another kind, `WrongValue` for numbers that the
-    datatype cannot hold.
+    `mixed` tells that there may be booleans or strings: numpy takes the first for 0 and 1 among numbers, and makes all
+    of them as long as the longest string; we do neither. Raises `WrongShape` for a ragged list, `WrongDatatype` for
+    values of another kind, `WrongValue` for numbers that the datatype cannot hold.
     """
     depth, level = 0, data
     while isinstance(level, list):
@@ -86,8 +88,8 @@ def to_array(spec: TensorSpec, data: Any, booleans: bool = False) -> Array:
         return _strings(spec.name, data)
     dtype = spec.dtype
     wanted = "f" if spec.datatype == "BF16" else dtype.kind
-    if booleans and wanted != "b" and any(isinstance(value, bool) for value in _values(data)):
-        raise WrongDatatype(f"input {spec.name!r} holds booleans, expected {spec.datatype}")
+    if mixed:
+        _check_unmixed(spec, wanted, data)
     try:
         found = np.array(data)
     except (ValueError, OverflowError) as error:
@@ -103,6 +105,14 @@ def to_array(spec: TensorSpec, data: Any, booleans: bool = False) -> Array:
     if found.dtype == dtype:
         return found
     return _narrowed(spec, found)
+
+
+def _check_unmixed(spec: TensorSpec, wanted: str, data: Any) -> None:
+    for value in _values(data):
+        if isinstance(value, str | bytes):
+            raise WrongDatatype(f"input {spec.name!r} holds strings, expected {spec.datatype}")
+        if wanted != "b" and isinstance(value, bool):
+            raise WrongDatatype(f"input {spec.name!r} holds booleans, expected {spec.datatype}")
 
 
 def _check_range(spec: TensorSpec, low: int, high: int) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import re
 import socket
 import time
 from collections.abc import Generator
@@ -20,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from tidemill.core.errors import HeadersTooLarge, InvalidSetting, MalformedRequest, RequestTooSlow, TidemillError
 from tidemill.core.settings import Settings
 from tidemill.doors import problems
-from tidemill.doors.head import ASGIApp
+from tidemill.doors.head import ASGIApp, too_large
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.header_bytes = 0
         self.received = 0
+        self.body_bytes = 0
         self.task: asyncio.Task[None] | None = None
         self.running: Any = None
         self.mark: object = None
@@ -63,11 +65,15 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
         before = self.cycle
+        if before is not None and before.more_body:
+            self._more_of_a_request(before, data)
+            return
         if before is not None and not before.response_complete:
             super().data_received(data)
-            if not before.more_body:
-                self.flow.pause_reading()  # what comes behind a whole request waits in the kernel for its answer
+            self.flow.pause_reading()  # what comes behind a whole request waits in the kernel for its answer
             return
+        if not self.header_bytes and b"pgrade:" in data:
+            data = _without_upgrade(data)
         self.header_bytes += len(data)
         super().data_received(data)
         complete = self.cycle is not before
@@ -77,10 +83,24 @@ class Connection(HttpToolsProtocol):
             )
         if complete:
             self.header_bytes = 0
+            self.body_bytes = 0
+
+    def _more_of_a_request(self, cycle: Any, data: bytes) -> None:
+        """Body, chunks' frames and trailers: bounded together, also when the answer has gone out before them."""
+        self.body_bytes += len(data)
+        super().data_received(data)
+        if self.body_bytes > self.limits.request_bytes_max and cycle.more_body:
+            self.refuse(too_large(self.body_bytes, self.limits.request_bytes_max))
+
+    def on_message_complete(self) -> None:
+        if self.cycle.response_complete:
+            self.cycle.more_body = False  # the rest of a body that was answered before it had come
+        super().on_message_complete()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         scope = cycle.scope
         scope["tidemill.connection"] = self
+        self.headers = []  # trailers are no headers: what comes after the body goes here, and nowhere
         self.running = cycle
         self.task = task = self.loop.create_task(cycle.run_asgi(app))
         task.add_done_callback(self.tasks.discard)
@@ -107,8 +127,10 @@ class Connection(HttpToolsProtocol):
         What `send` does for start and body, without its look for line breaks: our headers hold none.
         """
         cycle = self.running
-        if self.flow.write_paused or cycle.disconnected or cycle.scope["method"] == "HEAD":
+        if self.flow.write_paused or cycle.disconnected or cycle.response_started or cycle.scope["method"] == "HEAD":
             return False
+        if cycle.waiting_for_100_continue:
+            cycle.keep_alive = False  # whether the body will come is the client's to choose, and ours not to know
         parts = [STATUS_LINE[status]]
         for name, value in self.server_state.default_headers:
             parts += (name, b": ", value, b"\r\n")
@@ -136,8 +158,10 @@ class Connection(HttpToolsProtocol):
         """Answer with `error` where the answer has not begun, and hang up."""
         if self.transport.is_closing():
             return
-        begun = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
-        if not begun:
+        cycle = self.cycle
+        answered = cycle is not None and cycle.response_complete and cycle.more_body
+        begun = cycle is not None and cycle.response_started and not cycle.response_complete
+        if not begun and not answered:
             status, headers, body = problems.reply(error)
             headers = [each for each in headers if each[0] != b"connection"]
             headers += [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
@@ -155,7 +179,7 @@ class Connection(HttpToolsProtocol):
         limits, cycle = self.limits, self.cycle
         if self.flow.write_paused:
             mark, limit_s = ("deaf", self.transport.get_write_buffer_size()), limits.body_idle_s
-        elif cycle is None or cycle.response_complete:
+        elif cycle is None or (cycle.response_complete and not cycle.more_body):
             mark = ("headers", self.received - self.header_bytes)
             limit_s = limits.header_timeout_s if self.header_bytes or cycle is None else math.inf
         elif cycle.more_body:
@@ -174,8 +198,19 @@ class Connection(HttpToolsProtocol):
 
     def _headers_exceed(self) -> bool:
         """Measured exactly, for what came in one piece with some of its body."""
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        headers = self.cycle.scope["headers"]
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in headers)
         return size > self.limits.header_bytes_max
+
+
+_UPGRADE = re.compile(rb"(?i)(\r\n)(upgrade:)")
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """A request that offers another protocol is answered in this one (RFC 9110, 7.8): the offer is hidden from the
+    parser, which would take the body for the other protocol."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(rb"\1x-\2", head) + end + body
 
 
 class Limits:
@@ -184,6 +219,8 @@ class Limits:
     def __init__(self, settings: Settings, failures: dict[str, int]) -> None:
         self.header_bytes_max = settings.header_bytes_max
         self.header_timeout_s = settings.header_timeout_ms / 1000
+        # Twice: chunks come with frames. The body itself is held against `body_bytes_max` by its reader.
+        self.request_bytes_max = 2 * settings.body_bytes_max + settings.header_bytes_max
         self.body_idle_s = settings.body_idle_ms / 1000
         self.connections_max = settings.connections_max
         self._failures = failures

@@ -32,6 +32,8 @@ INLINE_SLACK = 4.0
 """A batch under load takes several times what a row alone took on a warm, idle core, and is still worth no thread."""
 QUICK_HOLD_S = 0.002
 """How long a quick model's batch may form on a busy loop: running it sooner would only keep the loop from reading."""
+LOOP_HELD_S_MAX = 0.02
+"""A batch that held the loop for longer was the last of its model to run there."""
 WEIGHED_EACH = 16
 _SMOOTHING = 0.1
 
@@ -185,6 +187,8 @@ class Lane:
         if outcome.cpu_s is not None and self._quick:
             self._cpu_s += _SMOOTHING * (outcome.cpu_s - self._cpu_s)
             self._quick = self._cpu_s <= INLINE_SLACK * self.policy.inline_s_max
+        if outcome.compute_s > LOOP_HELD_S_MAX:
+            self._quick = False
         self._splits = self._splits and outcome.splits
         stats.compute.observe(outcome.compute_s)
         stats.batch_rows.observe(float(sum(entry.rows for entry in batch)))

@@ -82,13 +82,14 @@ def package(name: str, version: int, path: Path) -> ModelPackage:
     """The model at `path`, checked as far as that goes without an engine. Raises `RefusedModel` with the reason."""
     config = _config(path)
     if config.engine == "echo":
-        return ModelPackage(name, version, path, "echo", 0, config)
+        return ModelPackage(name, version, path, "echo", 0, config, bounded=True)
     found = formats.recognise(path)
     if found is None:
         raise RefusedModel(f"{path} {HOLDS_NONE}")
     signature: Signature | None = None
+    bounded = False
     if found.format == "onnx":
-        size = onnx_files.check(found.path)
+        size, bounded = onnx_files.check(found.path)
     elif found.format == "savedmodel":
         signature = saved_model.signature(found.path)
         size = _size(found.path)
@@ -99,7 +100,7 @@ def package(name: str, version: int, path: Path) -> ModelPackage:
         size = found.path.stat().st_size + weights.stat().st_size
     else:
         raise RefusedModel(f"{found.path} is a {found.format} model, and no engine here serves that format")
-    return ModelPackage(name, version, found.path, found.format, size, config, signature, _source(path))
+    return ModelPackage(name, version, found.path, found.format, size, config, signature, bounded, _source(path))
 
 
 def checked_name(name: str, path: Path) -> str:

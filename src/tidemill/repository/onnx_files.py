@@ -14,8 +14,18 @@ IN_MEMORY = "*/"
 """With this onnxruntime marks data that lies at an address of its own process."""
 
 
-def check(path: Path) -> int:
-    """Bytes of the model with its external data.
+BY_VALUE = frozenset(
+    (
+        *("Loop", "Scan", "If", "Range", "Tile", "ConstantOfShape", "Expand", "NonZero", "Resize", "Upsample", "Pad"),
+        *("OneHot", "Compress", "Unique", "TopK", "NonMaxSuppression", "RandomNormal", "RandomUniform", "Multinomial"),
+        *("StringConcat", "RegexFullMatch", "StringSplit"),
+    )
+)
+"""Operators whose work, or whose output's size, values of the inputs may decide."""
+
+
+def check(path: Path) -> tuple[int, bool]:
+    """Bytes of the model with its external data, and whether its time depends on the shapes of its inputs alone.
 
     Raises `RefusedModel` for a file that is no ONNX model, and for external data that is missing, too short, or outside
     the model's folder.
@@ -30,7 +40,18 @@ def check(path: Path) -> int:
     for tensor in _all_tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             files.add(_external(path, tensor))
-    return sum(file.stat().st_size for file in files)
+    return sum(file.stat().st_size for file in files), not any(op in BY_VALUE for op in _operators(model))
+
+
+def _operators(model: onnx.ModelProto) -> Iterator[str]:
+    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    while nodes:
+        node = nodes.pop()
+        yield node.op_type
+        for attribute in node.attribute:
+            nodes.extend(attribute.g.node)
+            for graph in attribute.graphs:
+                nodes.extend(graph.node)
 
 
 def _external(path: Path, tensor: onnx.TensorProto) -> Path:

@@ -24,10 +24,11 @@ WAL_TRIES = 100
 WAL_PAUSE_S = 0.02
 
 
-def connect(folder: Path) -> sqlite3.Connection:
+def connect(folder: Path, patience_s: float = BUSY_TIMEOUT_S) -> sqlite3.Connection:
     """A connection to the database in `folder`, made and migrated when needed; the caller closes it.
 
-    Autocommit: transactions are written out. One thread at a time may use it. Raises `InvalidSetting`.
+    Autocommit: transactions are written out. One thread at a time may use it; a statement waits `patience_s` for
+    another process that writes. Raises `InvalidSetting`.
     """
     path = folder / FILE_NAME
     try:
@@ -42,6 +43,7 @@ def connect(folder: Path) -> sqlite3.Connection:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
             _migrate(connection)
+            connection.execute(f"PRAGMA busy_timeout = {int(patience_s * 1000)}")
         except BaseException:
             connection.close()
             raise

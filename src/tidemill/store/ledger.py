@@ -75,12 +75,14 @@ def _insertion(rows: int) -> str:
 def usage(connection: sqlite3.Connection, tenant: str | None = None, since_ms: int = 0) -> list[UsageRow]:
     """Sums by tenant, key and model of what was booked at or after `since_ms`."""
     found = connection.execute(
-        "SELECT tenant, key, model, version, SUM(calls), SUM(rows), SUM(nanos) FROM charges"
+        "SELECT tenant, key, model, version, SUM(calls), SUM(rows),"
+        " SUM(nanos / 1000000000), SUM(nanos % 1000000000) FROM charges"
         " WHERE at >= ?1 AND (?2 IS NULL OR tenant = ?2)"
         " GROUP BY tenant, key, model, version ORDER BY tenant, key, model, version",
         (since_ms, tenant),
     )
-    return [UsageRow(*row) for row in found]
+    # Units and the rest apart: one sum of nano-units could run over 64 bits.
+    return [UsageRow(row[0], row[1], row[2], row[3], row[4], row[5], row[6] * 10**9 + row[7]) for row in found]
 
 
 def charges(connection: sqlite3.Connection, request_id: str) -> list[ChargeRow]:
@@ -94,5 +96,8 @@ def charges(connection: sqlite3.Connection, request_id: str) -> list[ChargeRow]:
 
 def total(connection: sqlite3.Connection) -> tuple[int, int]:
     """(calls, nano-units) of everything ever booked."""
-    row = connection.execute("SELECT COALESCE(SUM(calls), 0), COALESCE(SUM(nanos), 0) FROM charges").fetchone()
-    return int(row[0]), int(row[1])
+    row = connection.execute(
+        "SELECT COALESCE(SUM(calls), 0), COALESCE(SUM(nanos / 1000000000), 0), COALESCE(SUM(nanos % 1000000000), 0)"
+        " FROM charges"
+    ).fetchone()
+    return row[0], row[1] * 10**9 + row[2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from typing import Any
 
 import pytest
@@ -300,3 +301,22 @@ def test_deadline_in_the_request_is_kept(server: Server) -> None:
     with quiet_after(server):
         answer = server.infer("slow", body)
         assert (answer.status_code, answer.json()["code"]) == (504, "request.deadline")
+
+
+def test_very_many_dimensions_cost_nothing(server: Server) -> None:
+    """Their product would be a number of megabytes."""
+    body = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [' + b"9," * 500_000 + b'9], "data": [1]}]}'
+    with quiet_after(server):
+        started = time.monotonic()
+        assert server.infer("echo-fp32", body).json()["code"] == "input.shape"
+        assert time.monotonic() - started < 2
+
+
+def test_a_long_string_among_numbers_is_not_given_its_room_a_thousand_times(server: Server) -> None:
+    values = ["x" * 500_000, *["a"] * 1000]
+    with quiet_after(server):
+        before = server.metrics()["tidemill_process_resident_bytes"]
+        inputs = [{"name": "x", "datatype": "FP32", "shape": [1001], "data": values}]
+        assert server.infer("echo-fp32", {"inputs": inputs}).json()["code"] == "input.datatype"
+        assert server.predict("echo-fp32", {"instances": values}).json()["code"] == "input.datatype"
+        assert server.metrics()["tidemill_process_resident_bytes"] - before < 200e6

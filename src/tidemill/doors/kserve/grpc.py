@@ -45,8 +45,8 @@ async def _model_infer(calls: Calls, call: Call) -> bytes:
     served = calls.find(call, message.model_name, translate.version(message.model_name, message.model_version))
     calls.service.gate.limit(call.caller, served)
     call.hasten(translate.timeout_s(message))
-    tensors = await calls.predict(call, served, translate.predict(message))
-    return translate.response(served.name, served.version, message.id, tensors)
+    word = partial(translate.response, served.name, served.version, message.id)
+    return await calls.predict(call, served, translate.predict(message), word)
 
 
 async def _model_metadata(calls: Calls, call: Call) -> bytes:

@@ -14,6 +14,7 @@ from tidemill.core.request import Predict
 from tidemill.core.tensor import DATATYPES, Array, Signature, Tensors, TensorSpec
 from tidemill.core.text import short
 from tidemill.doors import json_values
+from tidemill.doors.json_values import RANK_MAX
 
 D = TypeVar("D")
 SIDE_MAX = 2**31
@@ -107,39 +108,46 @@ def _array(signature: Signature, given: _Input[Any], tail: memoryview) -> tuple[
     spec = signature.input(name)
     if given.datatype != spec.datatype:
         raise WrongDatatype(f"input {name!r} has datatype {short(given.datatype)}, expected {spec.datatype}")
+    if len(shape) > RANK_MAX:  # first: the product of very many sides is a number of megabytes
+        raise WrongShape(f"input {name!r} has {len(shape)} dimensions, at most {RANK_MAX} are served")
     count = 1
     for side in shape:
         if not 0 <= side <= SIDE_MAX:
             raise WrongShape(f"input {name!r} has shape {short(shape)}, expected sizes from 0 to {SIDE_MAX}")
         count *= side
-    if len(shape) > json_values.RANK_MAX:
-        raise WrongShape(f"input {name!r} has {len(shape)} dimensions, at most {json_values.RANK_MAX} are served")
     if given.parameters is not None and "binary_data_size" in given.parameters:
         size = given.parameters["binary_data_size"]
         if type(size) is not int or not 0 <= size <= len(tail):
             raise MalformedRequest(
                 f"input {name!r}: binary_data_size is {short(size)}, the body has {len(tail)} bytes left"
             )
-        return from_bytes(spec, count, tail[:size]).reshape(shape), size
+        return _shaped(name, from_bytes(spec, count, tail[:size]), shape), size
     if given.data is msgspec.UNSET:
         raise MalformedRequest(f"input {name!r} has neither `data` nor parameters.binary_data_size")
     array = _from_json(spec, given.data)
     if array.size != count:
         raise WrongShape(f"input {name!r} has {array.size} values, its shape {short(shape)} wants {count}")
-    return array.reshape(shape), 0
+    return _shaped(name, array, shape), 0
+
+
+def _shaped(name: str, array: Array, shape: list[int]) -> Array:
+    try:
+        return array.reshape(shape)
+    except ValueError as error:  # an empty one whose other sides are beyond all memory
+        raise WrongShape(f"input {name!r} has shape {short(shape)}: {error}") from error
 
 
 def _from_json(spec: TensorSpec, data: Any) -> Array:
     if type(data) is not msgspec.Raw:
-        return json_values.to_array(spec, data, True)
+        return json_values.to_array(spec, data, mixed=True)
     if spec.datatype in _FLOAT_TYPES:
         try:
             flat = _FLOATS.decode(data)  # the common case, and checked as it is read
         except msgspec.ValidationError:
-            return json_values.to_array(spec, json_values.parse(memoryview(data)), True)
+            return json_values.to_array(spec, json_values.parse(memoryview(data)), mixed=True)
         return json_values.floats(spec, flat)
     text = bytes(data)
-    return json_values.to_array(spec, json_values.parse(text), b"true" in text or b"false" in text)
+    return json_values.to_array(spec, json_values.parse(text), b'"' in text or b"true" in text or b"false" in text)
 
 
 def from_bytes(spec: TensorSpec, count: int, raw: bytes | memoryview) -> Array:

@@ -20,6 +20,7 @@ from tidemill.core.errors import MalformedRequest, UnknownVersion, WrongDatatype
 from tidemill.core.request import Predict
 from tidemill.core.schemas import wire
 from tidemill.core.tensor import DATATYPES, DTYPES, Array, Tensors, TensorSpec
+from tidemill.doors.json_values import RANK_MAX
 
 Message: TypeAlias = Any
 """A message of the `inference` package; its fields are known at run time only."""
@@ -144,6 +145,8 @@ def _known(name: str, datatype: str) -> np.dtype[Any]:
 
 
 def _count(name: str, shape: tuple[int, ...]) -> int:
+    if len(shape) > RANK_MAX:
+        raise WrongShape(f"input {name!r} has {len(shape)} dimensions, at most {RANK_MAX} are served")
     if shape and min(shape) < 0:
         raise WrongShape(f"input {name!r} has shape {list(shape)}; a request's dimensions are 0 or more")
     return prod(shape)

@@ -55,8 +55,9 @@ def question(signature: Signature, body: bytes) -> Question:
     values = _by_row(signature, asked["instances"]) if rows else _by_column(signature, asked["inputs"])
     if b"b64" in body:
         values = {name: _decoded(name, value) for name, value in values.items()}
-    booleans = b"true" in body or b"false" in body
-    tensors = {name: json_values.to_array(signature.input(name), value, booleans) for name, value in values.items()}
+    # The words of the plain row and column forms are all the quotes there are, where only numbers are given.
+    mixed = body.count(b'"') > (6 if named else 2) or b"true" in body or b"false" in body
+    tensors = {name: json_values.to_array(signature.input(name), value, mixed) for name, value in values.items()}
     signature.check(tensors)
     return Question(Predict(tensors), rows)
 
@@ -97,9 +98,11 @@ def _only(signature: Signature) -> TensorSpec:
     return signature.inputs[0]
 
 
-def _decoded(name: str, value: Any) -> Any:
+def _decoded(name: str, value: Any, depth: int = 0) -> Any:
     if isinstance(value, list):
-        return [_decoded(name, each) for each in value]
+        if depth > json_values.RANK_MAX:
+            raise WrongShape(f"input {name!r} is nested deeper than {json_values.RANK_MAX}")
+        return [_decoded(name, each, depth + 1) for each in value]
     if _is_b64(value):
         try:
             return base64.b64decode(value["b64"], validate=True)

@@ -28,6 +28,7 @@ from tidemill.core.request import Predict
 from tidemill.core.schemas import wire
 from tidemill.core.schemas.datatypes import TF_NUMBERS
 from tidemill.core.tensor import DATATYPES, DTYPES, Array, Tensors, TensorSpec
+from tidemill.doors.json_values import RANK_MAX
 
 Message: TypeAlias = Any
 """A message of the `tensorflow` packages; its fields are known at run time only."""
@@ -109,7 +110,11 @@ def predict(message: Message, bytes_max: int) -> Predict:
     (one value that fills a shape); one beyond `bytes_max` is refused. Raises `MalformedRequest`, `RequestTooLarge`,
     `WrongDatatype`, `WrongShape` or `WrongValue`.
     """
-    inputs = {name: tensor(name, proto, bytes_max) for name, proto in message.inputs.items()}
+    inputs = {}
+    left = bytes_max
+    for name, proto in message.inputs.items():
+        array = inputs[name] = tensor(name, proto, left)
+        left -= array.nbytes
     wanted = tuple(message.output_filter[:])
     if len(set(wanted)) != len(wanted):
         raise MalformedRequest(f"output_filter names an output twice: {', '.join(wanted)}")
@@ -144,6 +149,8 @@ def tensor(name: str, proto: Message, bytes_max: int) -> Array:
 def _shape(name: str, proto: Message) -> tuple[int, ...]:
     if proto.unknown_rank:
         raise WrongShape(f"input {name!r} has a shape of unknown rank; a request's tensors have sizes")
+    if len(proto.dim) > RANK_MAX:
+        raise WrongShape(f"input {name!r} has {len(proto.dim)} dimensions, at most {RANK_MAX} are served")
     shape = tuple([dim.size for dim in proto.dim[:]])
     if shape and min(shape) < 0:
         raise WrongShape(f"input {name!r} has shape {list(shape)}; a request's dimensions are 0 or more")
