@@ -69,7 +69,8 @@ async def measure(flags: argparse.Namespace) -> Samples:
         port, plain_port = free_port(), free_port()
         echo = stack.enter_context(echo_grpc(port))
         plain = stack.enter_context(echo_grpc(plain_port, "--asyncio"))
-        service = stack.enter_context(tidemill(models, ["half"]))
+        opened = ("--no-auth", "--no-charge") if flags.open else ()
+        service = stack.enter_context(tidemill(models, ["half"], *opened, key=not flags.open))
         await check(service)
         headers, many = service.headers, flags.in_flight
         sides = []
@@ -89,12 +90,13 @@ def main() -> int:
     leave_on_sigterm()
     flags = flags_of(__doc__, in_flight=32, requests=10_000)
     samples = asyncio.run(measure(flags))
+    money = "without" if flags.open else "with"
     comparisons = [
-        compare(samples, "V2 ModelInfer with key and charge over a bare echo", V2, ECHO_INFER, 1.8),
-        compare(samples, "TF Serving Predict with key and charge over a bare echo", TFS, ECHO_PREDICT, 1.8),
+        compare(samples, f"V2 ModelInfer {money} key and charge over a bare echo", V2, ECHO_INFER, 1.8),
+        compare(samples, f"TF Serving Predict {money} key and charge over a bare echo", TFS, ECHO_PREDICT, 1.8),
         compare(samples, "V2 ModelInfer over an echo on asyncio's own loop", V2, PLAIN),
     ]
-    return finish("grpc_front", flags, samples, comparisons)
+    return finish("grpc_front_open" if flags.open else "grpc_front", flags, samples, comparisons)
 
 
 if __name__ == "__main__":

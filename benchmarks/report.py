@@ -32,6 +32,7 @@ def flags_of(about: str | None, *, in_flight: int, requests: int, rounds: int = 
     parser.add_argument("--in-flight", type=int, default=in_flight)
     parser.add_argument("--models", type=Path, help="repository to keep the models in, instead of a new one")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder for NAME.json")
+    parser.add_argument("--open", action="store_true", help="gRPC: a service without key and charge")
     parser.add_argument("--no-write", action="store_true", help="only print")
     flags = parser.parse_args()
     if min(flags.rounds, flags.requests, flags.in_flight) < 1:

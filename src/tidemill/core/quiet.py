@@ -11,9 +11,9 @@ import asyncio
 import time
 from collections.abc import Callable
 
-QUIET_TURNS = 3
-"""Turns of the loop without progress after which it has nothing left to do; a gRPC call takes a few between two
-steps."""
+QUIET_TURNS = 1
+"""Turns of the loop without progress after which it has nothing left to do. One is enough to let the requests join that
+were read in the same turn; more only spin, and keep gRPC's own thread from bringing the next."""
 
 
 class WhenQuiet:
