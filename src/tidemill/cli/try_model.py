@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tidemill.cli.common import json_option, print_json, setting_options, settled
+from tidemill.cli.common import json_option, setting_options, settled
 
 if TYPE_CHECKING:
     from tidemill.core.contracts import Engine
@@ -129,6 +129,3 @@ def _print(package: ModelPackage, outputs: Tensors) -> None:
         flat = np.array2string(array.ravel()[:VALUES_SHOWN], separator=", ", precision=6)
         more = "" if array.size <= VALUES_SHOWN else f" and {array.size - VALUES_SHOWN} more"
         click.echo(f"{name} {list(array.shape)} {flat}{more}")
-
-
-__all__ = ["opened", "print_json", "try_command"]

@@ -19,6 +19,7 @@ from tidemill.core.errors import (
 )
 from tidemill.core.tensor import DATATYPES, DTYPES, Array
 from tidemill.doors.kserve import translate_grpc as translate
+from tidemill.doors.way import version_of
 
 ModelInferRequest = schemas.message("inference.ModelInferRequest")
 ModelInferResponse = schemas.message("inference.ModelInferResponse")
@@ -145,11 +146,11 @@ def test_parameters_are_plain_values_and_an_empty_one_is_refused() -> None:
 
 
 def test_a_version_is_a_number_or_nothing() -> None:
-    assert translate.version("m", "") is None
-    assert translate.version("m", "12") == 12
+    assert version_of("m", "") is None
+    assert version_of("m", "12") == 12
     for bad in ("latest", "-1", "1.0", "٣", "9" * 5000):
         with pytest.raises(UnknownVersion):
-            translate.version("m", bad)
+            version_of("m", bad)
 
 
 def test_every_datatype_but_the_half_ones_has_a_typed_field() -> None:

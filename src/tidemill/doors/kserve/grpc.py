@@ -12,6 +12,7 @@ from tidemill.core import schemas
 from tidemill.core.errors import ModelNotReady
 from tidemill.doors.grpc_call import Call, Calls, parsed, service_handler
 from tidemill.doors.kserve import translate_grpc as translate
+from tidemill.doors.way import version_of
 
 SERVICE = "inference.GRPCInferenceService"
 EXTENSIONS = ("binary_tensor_data",)
@@ -42,7 +43,7 @@ def handler(calls: Calls) -> grpc.GenericRpcHandler:
 
 async def _model_infer(calls: Calls, call: Call) -> bytes:
     message = parsed(ModelInferRequest, call.body)
-    served = calls.find(call, message.model_name, translate.version(message.model_name, message.model_version))
+    served = calls.find(call, message.model_name, version_of(message.model_name, message.model_version))
     calls.service.gate.limit(call.caller, served)
     call.hasten(translate.timeout_s(message))
     word = partial(translate.response, served.name, served.version, message.id)
@@ -51,14 +52,14 @@ async def _model_infer(calls: Calls, call: Call) -> bytes:
 
 async def _model_metadata(calls: Calls, call: Call) -> bytes:
     message = parsed(ModelMetadataRequest, call.body)
-    served = calls.find(call, message.name, translate.version(message.name, message.version))
+    served = calls.find(call, message.name, version_of(message.name, message.version))
     return _encoded(translate.metadata(served))
 
 
 async def _model_ready(calls: Calls, call: Call) -> bytes:
     message = parsed(ModelReadyRequest, call.body)
     try:
-        calls.find(call, message.name, translate.version(message.name, message.version))
+        calls.find(call, message.name, version_of(message.name, message.version))
     except ModelNotReady:
         return _encoded(ModelReadyResponse(ready=False))
     return _encoded(ModelReadyResponse(ready=True))

@@ -16,7 +16,7 @@ import numpy as np
 
 from tidemill.core import schemas
 from tidemill.core.contracts import Served
-from tidemill.core.errors import MalformedRequest, UnknownVersion, WrongDatatype, WrongShape, WrongValue
+from tidemill.core.errors import MalformedRequest, WrongDatatype, WrongShape, WrongValue
 from tidemill.core.request import Predict
 from tidemill.core.schemas import wire
 from tidemill.core.tensor import DATATYPES, DTYPES, Array, Tensors, TensorSpec
@@ -50,7 +50,6 @@ PACKED = frozenset({"BOOL", "FP32", "FP64"})
 
 RAW_OUTPUT_CONTENTS = 6
 BYTES_LENGTH = struct.Struct("<I")
-VERSION_DIGITS_MAX = 18
 HELD_HEADS = 4096
 
 
@@ -103,15 +102,6 @@ def timeout_s(message: Message) -> float | None:
     if type(given) is not int or given < 0:
         raise MalformedRequest(f"parameter 'timeout' is {given!r}, expected microseconds")
     return given / 1e6 if given else None
-
-
-def version(model: str, given: str) -> int | None:
-    """The version asked for, None for the newest. Raises `UnknownVersion` for what is no number."""
-    if not given:
-        return None
-    if not given.isascii() or not given.isdigit() or len(given) > VERSION_DIGITS_MAX:
-        raise UnknownVersion(f"model {model!r} has no version {given[:40]!r}; versions are whole numbers")
-    return int(given)
 
 
 def _add(inputs: dict[str, Array], tensor: Message, array: Array) -> None:
