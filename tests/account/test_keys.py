@@ -25,11 +25,9 @@ def add(folder: Path, tenant: str = "acme") -> tuple[str, str]:
         return made.id, made.key
 
 
-def test_key_of_another_process_is_known_after_a_refresh(keys: Keys, tmp_path: Path) -> None:
-    key_id, key = add(tmp_path)
-    with pytest.raises(InvalidKey):
-        keys.recognise(key)
+def test_key_of_another_process_is_known_at_once_even_right_after_a_refresh(keys: Keys, tmp_path: Path) -> None:
     keys.refresh()
+    key_id, key = add(tmp_path)
     assert (keys.recognise(key).tenant, keys.recognise(key).key, keys.recognise(key).admin) == ("acme", key_id, False)
 
 
@@ -60,6 +58,15 @@ def test_keys_are_read_again_only_when_one_has_changed() -> None:
     epoch[0] = 1
     keys.refresh()
     assert len(read) == 2
+
+
+def test_a_flood_of_unknown_keys_asks_the_database_a_bounded_number_of_times() -> None:
+    looks = []
+    keys = Keys(lambda: looks.append(1) or 0, list)
+    for number in range(1000):
+        with pytest.raises(InvalidKey):
+            keys.recognise(f"tm-{number}")
+    assert 1 < len(looks) < 100
 
 
 def test_nothing_of_a_secret_is_kept(keys: Keys, tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from tidemill.store.accounts import KeyRecord
 KEY_PREFIX = "tm-"
 SECRET_BYTES = 32
 NAME_CHARACTERS_MAX = 128
-LOOK_AGAIN_S = 0.1
-"""Unknown keys make the database be asked no more often than this."""
+LOOK_EACH_S = 0.1
+LOOKS_AT_ONCE = 20
+"""Unknown keys make the database be asked so often, and so many times in a row after a pause."""
 
 
 class NewKey(msgspec.Struct, frozen=True):
@@ -54,14 +55,13 @@ class Keys:
         self._read_epoch = read_epoch
         self._read_keys = read_keys
         self._epoch = -1
-        self._looked_at = 0.0
+        self._looks_until = 0.0
         self._records: dict[bytes, tuple[KeyRecord, Caller]] = {}
         self.refresh()
 
     def refresh(self) -> None:
         """Read the keys again when one has changed; costs one small query when none has."""
         epoch = self._read_epoch()
-        self._looked_at = time.monotonic()
         if epoch != self._epoch:
             self._records = {
                 record.digest: (record, Caller(record.tenant, record.id, record.admin)) for record in self._read_keys()
@@ -73,7 +73,7 @@ class Keys:
             raise MissingKey("no key: send it as `Authorization: Bearer KEY`; `tidemill keys create` makes one")
         digest = sha256(credential.encode("utf-8", "surrogatepass")).digest()
         found = self._records.get(digest)
-        if found is None and time.monotonic() - self._looked_at > LOOK_AGAIN_S:
+        if found is None and self._may_look():
             self.refresh()  # it may have been made a moment ago, by another process
             found = self._records.get(digest)
         if found is None or not hmac.compare_digest(found[0].digest, digest):
@@ -82,6 +82,15 @@ class Keys:
         if record.revoked_at is not None:
             raise RevokedKey(f"key {record.id} was revoked; ask its owner for another")
         return caller
+
+    def _may_look(self) -> bool:
+        """A generic cell rate: each look is paid for by `LOOK_EACH_S`, and as many may be owed as come at once."""
+        now = time.monotonic()
+        until = max(self._looks_until, now) + LOOK_EACH_S
+        if until - now > LOOKS_AT_ONCE * LOOK_EACH_S:
+            return False
+        self._looks_until = until
+        return True
 
 
 class Open:
