@@ -18,7 +18,7 @@ from tidemill.core.request import InferenceRequest, Predict, Usage
 from tidemill.core.tensor import Signature, TensorSpec
 from tidemill.deploy.local import FleetPolicy, LocalFleet
 
-POLICY = FleetPolicy("auto", 1, 8, 100, 1.0, 7)
+POLICY = FleetPolicy("auto", 1, 1, 8, 100, 1.0, 7)
 X = np.arange(6, dtype=np.float32).reshape(3, 2)
 
 

@@ -24,7 +24,7 @@ from tidemill.core.package import Batching, ModelPackage, Price
 from tidemill.core.tensor import Signature, TensorSpec
 from tidemill.deploy.local import FleetPolicy, LocalFleet, Replica, State
 
-POLICY = FleetPolicy("auto", 1, 8, 100, 0.0, 7)
+POLICY = FleetPolicy("auto", 1, 1, 8, 100, 0.0, 7)
 
 
 @pytest.fixture

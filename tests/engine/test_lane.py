@@ -373,6 +373,89 @@ def test_every_request_gets_exactly_its_own_answer(script: list[tuple[str, int]]
     asyncio.run(play())
 
 
+class Narrow:
+    """Two engines side by side beside the wide one, all held at gates."""
+
+    def __init__(self, rows_max: int = 8) -> None:
+        self.wide, self.first, self.second = SmallEngine(), SmallEngine(), SmallEngine()
+        policy = LanePolicy(True, rows_max, 1000, NEVER_INLINE)
+        self.clock = Clock()
+        self.lane = Lane(self.wide, policy, ModelStats(), self.clock, 1.0, (self.first, self.second))
+
+    def calls(self) -> tuple[int, int, int]:
+        return len(self.wide.calls), len(self.first.calls), len(self.second.calls)
+
+
+async def test_one_after_the_other_they_get_all_cores() -> None:
+    n = Narrow()
+    for value in range(10):
+        assert await answers(n.lane.submit(ask(value))) == [[2 * value]]
+    assert n.calls() == (10, 0, 0)
+    await within(n.lane.close())
+    assert [n.wide.closed, n.first.closed, n.second.closed] == [1, 1, 1]
+
+
+async def test_many_at_once_are_shared_out_among_the_engines() -> None:
+    n = Narrow()
+    for engine in (n.wide, n.first, n.second):
+        engine.gate.clear()
+    futures = [n.lane.submit(ask(value)) for value in range(8)]
+    assert await asyncio.to_thread(n.first.entered.wait, WAIT_S_MAX)
+    assert await asyncio.to_thread(n.second.entered.wait, WAIT_S_MAX)
+    assert (n.first.calls, n.second.calls, n.wide.calls) == ([[0, 1, 2, 3]], [[4, 5, 6, 7]], [])
+    more = n.lane.submit(ask(9))
+    n.second.entered.clear()
+    n.second.gate.set()
+    assert await answers(*futures[4:], more) == [[8], [10], [12], [14], [18]]
+    assert n.first.running, "one engine works on while the other has taken the next"
+    n.first.gate.set()
+    assert await answers(*futures[:4]) == [[0], [2], [4], [6]]
+    n.wide.gate.set()
+    await within(n.lane.close())
+
+
+async def test_wide_and_narrow_never_run_at_once() -> None:
+    n = Narrow()
+    n.wide.gate.clear()
+    futures = [n.lane.submit(ask(0))]
+    assert await asyncio.to_thread(n.wide.entered.wait, WAIT_S_MAX)
+    futures += [n.lane.submit(ask(value)) for value in range(1, 20)]
+    await asyncio.sleep(0)
+    assert n.calls() == (1, 0, 0)
+    n.wide.gate.set()
+    assert await answers(*futures) == [[2 * value] for value in range(20)]
+    assert n.first.calls
+    assert n.second.calls
+    await within(n.lane.close())
+
+
+async def test_deadline_is_told_to_what_runs_on_any_engine() -> None:
+    n = Narrow()
+    for engine in (n.wide, n.first, n.second):
+        engine.gate.clear()
+    futures = [n.lane.submit(ask(value, deadline=5)) for value in range(8)]
+    assert await asyncio.to_thread(n.second.entered.wait, WAIT_S_MAX)
+    n.clock.now = 6
+    assert [type(each) for each in await answers(*futures)] == [DeadlineExceeded] * 8
+    for engine in (n.wide, n.first, n.second):
+        engine.gate.set()
+    await within(n.lane.close())
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 4), max_size=40), st.integers(1, 6))
+def test_side_by_side_every_request_gets_its_own_answer(counts: list[int], rows_max: int) -> None:
+    async def play() -> None:
+        n = Narrow(rows_max)
+        rows = [[float(number * 10 + row) for row in range(count)] for number, count in enumerate(counts)]
+        found = await answers(*[n.lane.submit(ask(*values)) for values in rows])
+        assert found == [[2 * value for value in values] for values in rows]
+        assert not any(engine.overlapped for engine in (n.wide, n.first, n.second))
+        await within(n.lane.close())
+
+    asyncio.run(play())
+
+
 def test_zeros_fit_the_signature() -> None:
     signature = Signature(
         (TensorSpec("a", "FP32", (-1, -1, 3)), TensorSpec("b", "BYTES", (-1,)), TensorSpec("c", "BOOL", ()),

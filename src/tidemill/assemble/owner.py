@@ -72,6 +72,7 @@ def fleet_policy(settings: Settings) -> FleetPolicy:
     return FleetPolicy(
         engine=settings.engine,
         threads=settings.threads,
+        instances=settings.instances,
         rows_max=settings.max_batch,
         waiting_max=settings.queue_max,
         inline_s_max=settings.inline_us_max / 1e6,

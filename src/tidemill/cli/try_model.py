@@ -57,7 +57,8 @@ def try_command(model: str, file: Path | None, as_json: bool, config: Path | Non
 def opened(settings: Settings, package: ModelPackage) -> tuple[Engine, Replica, float]:
     """The engine that would serve `package`, its replica as the fleet would see it, and its warm-up time."""
     from tidemill.assemble import fleet_policy
-    from tidemill.deploy.local import Replica, open_engine
+    from tidemill.deploy.local import Replica
+    from tidemill.deploy.opening import open_engine
 
     replica = Replica(package, fleet_policy(settings))
     opened = open_engine(replica.engine_name, package, settings.threads)

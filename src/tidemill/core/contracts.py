@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from tidemill.core.package import ModelPackage
 from tidemill.core.request import Caller, InferenceRequest, Piece, Usage
@@ -37,8 +37,16 @@ class Engine(Protocol):
         """Give memory and threads back. `predict` is not called again."""
 
 
+@runtime_checkable
+class Forks(Protocol):
+    """What an engine may offer besides: further engines on the model that is loaded already."""
+
+    def fork(self) -> Engine:
+        """Another way in, which may run at the same time as this one, and is closed on its own."""
+
+
 EngineFactory: TypeAlias = Callable[[ModelPackage, int], Engine]
-"""(package, threads) -> Engine."""
+"""(package, threads) -> Engine; where the engine `Forks`, each fork runs with `threads` of its own."""
 
 
 class Served(Protocol):

@@ -28,9 +28,14 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`tidemill.toml` beside a model. `inputs` and `outputs` declare the signature of an `echo` model only."""
+    """`tidemill.toml` beside a model. `inputs` and `outputs` declare the signature of an `echo` model only.
+
+    `threads` and `instances` are those of the settings; None takes the service's.
+    """
 
     engine: str | None = None
+    threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] | None = None
+    instances: Annotated[int, msgspec.Meta(ge=0, le=1024)] | None = None
     batching: Batching = Batching()
     price: Price = Price()
     inputs: tuple[TensorSpec, ...] = ()

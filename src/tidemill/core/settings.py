@@ -58,6 +58,12 @@ class Settings:
     # engine and lane
     engine: str = _setting("auto", "Engine for every model; auto chooses by format.")
     threads: int = _setting(0, "Threads of one engine; 0 takes the number of cores.", at_least=0, at_most=1024)
+    instances: int = _setting(
+        0,
+        "Batches of one model at once, each with its share of the threads; 0 decides by the model's size.",
+        at_least=0,
+        at_most=1024,
+    )
     max_batch: int = _setting(64, "Rows of one batch at most, where the model names none.", at_least=1, at_most=65536)
     queue_max: int = _setting(
         256, "Requests that one model holds at most; one more is answered 503.", at_least=1, at_most=1_000_000

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
 
 import msgspec
 
-from tidemill.core import registry
-from tidemill.core.contracts import Engine, EngineFactory
-from tidemill.core.errors import ModelNotReady, RefusedModel, TidemillError, UnknownModel, UnknownVersion
+from tidemill.core.errors import ModelNotReady, TidemillError, UnknownModel, UnknownVersion
 from tidemill.core.package import ModelPackage
 from tidemill.core.request import InferenceRequest, Piece, Usage
 from tidemill.core.tensor import Signature, Tensors, rows
 from tidemill.core.text import short
-from tidemill.engine.lane import Lane, LanePolicy, zeros_for
-from tidemill.engine.probe import keeps_rows_apart
+from tidemill.deploy.opening import open_engine
+from tidemill.engine.lane import Lane, LanePolicy
 from tidemill.observe.stats import ModelStats
 
 log = logging.getLogger(__name__)
 
-WARM_UP_RUNS = 3
 ENGINE_OF_FORMAT = {"onnx": "onnx", "openvino": "openvino", "savedmodel": "openvino", "echo": "echo"}
 RUNTIME_OF_ENGINE = {"onnx": "onnxruntime"}
 """V2's `platform` is runtime_format, in Triton's words where it has some."""
@@ -46,6 +41,7 @@ class FleetPolicy(msgspec.Struct, frozen=True):
 
     engine: str
     threads: int
+    instances: int
     rows_max: int
     waiting_max: int
     inline_s_max: float
@@ -108,17 +104,19 @@ class LocalFleet:
         policy = self._policy
         replica = Replica(package, policy)
         before = self._stand(replica)
+        inline_s_max = policy.inline_s_max if package.bounded else 0.0
         try:
-            opened = await asyncio.to_thread(open_engine, replica.engine_name, package, policy.threads)
+            opened = await asyncio.to_thread(
+                open_engine, replica.engine_name, package, policy.threads, policy.instances, inline_s_max
+            )
         except TidemillError as error:
             replica.state, replica.reason = State.FAILED, error.message
             log.error("model not loaded: %s", error.message, extra={"model": replica.name, "version": replica.version})
             return replica
         replica.adopt(opened.engine.signature, opened.rows_apart)
         self._replicas[replica.name, replica.version] = replica
-        inline_s_max = policy.inline_s_max if package.bounded else 0.0
         lane_policy = LanePolicy(replica.batched, replica.rows_max, policy.waiting_max, inline_s_max)
-        replica.lane = Lane(opened.engine, lane_policy, replica.stats, time.monotonic, opened.warm_up_s)
+        replica.lane = Lane(opened.engine, lane_policy, replica.stats, time.monotonic, opened.warm_up_s, opened.narrow)
         replica.state = State.AVAILABLE
         newest = self._newest.get(replica.name)
         if newest is None or newest.version <= replica.version:
@@ -237,41 +235,3 @@ class Run:
             self._future = future = None
         count = rows(self._request.work.inputs) if self._replica.batched else 1
         return Piece(tensors, Usage(calls=1, rows=count or 1))
-
-
-class Opened(NamedTuple):
-    """An engine, what its quickest warm-up run took (infinity where zeros are no input for it), and whether the rows of
-    a batch are answered as they are alone."""
-
-    engine: Engine
-    warm_up_s: float
-    rows_apart: bool
-
-
-def open_engine(engine_name: str, package: ModelPackage, threads: int) -> Opened:
-    """Load, warm up and probe `package`.
-
-    Raises `RefusedModel`, also for what an engine from outside raises: one bad model stops no others.
-    """
-    factory: EngineFactory = registry.load(f"engine.{engine_name}")
-    try:
-        engine = factory(package, threads or os.cpu_count() or 1)
-    except TidemillError:
-        raise
-    except Exception as error:
-        log.exception("the engine %s failed to load %s", engine_name, package.name)
-        raise RefusedModel(f"the engine {engine_name!r} failed to load it: {type(error).__name__}: {error}") from error
-    quickest = float("inf")
-    try:
-        inputs = zeros_for(engine)
-        for _ in range(WARM_UP_RUNS):
-            started = time.perf_counter()
-            engine.predict(inputs, ())
-            quickest = min(quickest, time.perf_counter() - started)
-    except Exception as error:  # noqa: BLE001 - zeros, or so many of them, may be no input for it; requests will tell
-        log.debug("%s cannot be warmed up with zeros: %s", package.name, error)
-    guessed = engine.signature.batched and package.config.batching.batched is None
-    apart = not guessed or keeps_rows_apart(engine)
-    if not apart:
-        log.warning("the rows of a batch are not kept apart: requests run singly", extra={"model": package.name})
-    return Opened(engine, quickest, apart)

@@ -27,18 +27,18 @@ def joining_key(inputs: Tensors, outputs: tuple[str, ...]) -> Hashable:
     return (tuple((name, array.shape[1:]) for name, array in sorted(inputs.items())), outputs)
 
 
-def take(waiting: deque[Any], rows_max: int) -> list[Any]:
+def take(waiting: deque[Any], rows_max: int, requests_max: int) -> list[Any]:
     """Remove the next batch from `waiting` (of `Waiting`, oldest first, not empty).
 
-    The oldest always goes. It is joined by the requests right behind it while their keys are equal and all rows
-    together stay within `rows_max`; none overtakes, so none starves.
+    The oldest always goes. It is joined by the requests right behind it while their keys are equal, all rows together
+    stay within `rows_max` and they are no more than `requests_max`; none overtakes, so none starves.
     """
     first = waiting.popleft()
     batch = [first]
     key, total = first.key, first.rows
     if key is None:
         return batch
-    while waiting:
+    while waiting and len(batch) < requests_max:
         following = waiting[0]
         if following.key != key or total + following.rows > rows_max:
             break

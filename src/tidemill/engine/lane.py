@@ -1,14 +1,16 @@
-"""The lane before one engine: a bounded queue, batches without delay, deadlines and cancellation before dispatch.
+"""The lane before a model's engines: a bounded queue, batches without delay, deadlines and cancellation honoured.
 
-Runs in the process of its engine. Work-conserving: a batch starts as soon as the engine is free, with whatever waits;
-batches form while the previous one runs. All state belongs to the loop; the engine runs on a thread of the lane, or on
-the loop itself when it is faster than a thread is to reach: then a batch forms while the loop is busy reading requests.
+Runs in the process of its engines. Work-conserving: a batch starts as soon as an engine is free, with whatever waits;
+batches form while those before them run. All state belongs to the loop; an engine runs on a thread of its seat
+(`crew.py`), or on the loop itself when it is faster than a thread is to reach: then a batch forms while the loop is
+busy reading requests.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -20,8 +22,8 @@ from tidemill.core.request import InferenceRequest
 from tidemill.core.tensor import Array, Tensors
 from tidemill.core.tensor import rows as rows_of
 from tidemill.engine import batching
+from tidemill.engine.crew import Crew, Seat
 from tidemill.engine.run_batch import Entry, Outcome, run
-from tidemill.engine.worker import Worker
 from tidemill.observe.stats import ModelStats
 
 SWEEP_S = 0.05
@@ -50,18 +52,25 @@ class LanePolicy(msgspec.Struct, frozen=True):
 
 
 class Lane:
-    """Owns `engine` and closes it. `submit`, `drain` and `close` belong to the loop."""
+    """Owns its engines and closes them. `submit`, `drain` and `close` belong to the loop."""
 
-    def __init__(self, engine: Engine, policy: LanePolicy, stats: ModelStats, clock: Clock, compute_s: float) -> None:
-        """`compute_s`: what a first answer took when the engine was warmed up."""
-        self.engine = engine
+    def __init__(
+        self,
+        engine: Engine,
+        policy: LanePolicy,
+        stats: ModelStats,
+        clock: Clock,
+        compute_s: float,
+        narrow: Sequence[Engine] = (),
+    ) -> None:
+        """`compute_s`: what a first answer took when the engine was warmed up. `narrow`: the same model, to run side by
+        side where many ask at once."""
+        self._crew = Crew(engine, narrow)
         self.policy = policy
         self.stats = stats
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Entry] = deque()
-        self._running: list[Entry] = []
-        self._busy = False
         self._scheduled = False
         self._closed = False
         self._splits = True
@@ -70,7 +79,6 @@ class Lane:
         self._submitted = 0
         self._when_quiet = WhenQuiet(self._loop, lambda: self._submitted, QUICK_HOLD_S, self._dispatch)
         self._quick = compute_s <= policy.inline_s_max
-        self._thread = Worker("lane")
         self._sweeper: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -101,7 +109,8 @@ class Lane:
         future: asyncio.Future[Tensors] = self._loop.create_future()
         self._waiting.append(Entry(work.inputs, work.outputs, rows or 1, key, request.deadline, self._clock(), future))
         self._submitted += 1
-        if not self._busy and not self._scheduled:
+        self._crew.arrived(len(self._waiting))
+        if not self._scheduled and self._crew.ready:
             self._idle.clear()
             self._schedule()
             if self._sweeper is None:
@@ -118,8 +127,7 @@ class Lane:
         await self.drain()
         if self._sweeper is not None:
             self._sweeper.cancel()
-        self._thread.close()
-        self.engine.close()
+        self._crew.close()
 
     # -- the loop's side -----------------------------------------------------------------------------------------------
 
@@ -136,29 +144,33 @@ class Lane:
             self._loop.call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
-        """Start the next batch of those that still want an answer."""
+        """Start the next batches of those that still want an answer, one for each free engine."""
         self._scheduled = False
         waiting = self._waiting
         now = self._clock()
         while waiting:
-            batch = [entry for entry in batching.take(waiting, self.policy.rows_max) if self._wanted(entry, now)]
-            if not batch:
-                continue
-            self._busy = True
-            self._running = batch
-            for entry in batch:
-                self.stats.queue.observe(now - entry.arrived)
-            self._batches += 1
-            weighed = self._batches % WEIGHED_EACH == 0  # the thread's clock costs microseconds: look now and then
-            if self._inline(batch):
-                outcome = run(self.engine, batch, weighed)
-                # Through the loop once more, so that new requests are read between two batches.
-                self._loop.call_soon(self._finish, batch, outcome)
-            else:
-                self._thread.submit(self._run_on_thread, batch, weighed)
-            return
-        self._busy = False
-        self._idle.set()
+            chosen = self._crew.next(len(waiting))
+            if chosen is None:
+                return
+            seat, share = chosen
+            batch = [e for e in batching.take(waiting, self.policy.rows_max, share) if self._wanted(e, now)]
+            if batch:
+                self._start(seat, batch, now)
+        if self._crew.idle:
+            self._idle.set()
+
+    def _start(self, seat: Seat, batch: list[Entry], now: float) -> None:
+        seat.batch = batch
+        for entry in batch:
+            self.stats.queue.observe(now - entry.arrived)
+        self._batches += 1
+        weighed = self._batches % WEIGHED_EACH == 0  # the thread's clock costs microseconds: look now and then
+        if self._inline(batch):
+            outcome = run(seat.engine, batch, weighed)
+            # Through the loop once more, so that new requests are read between two batches.
+            self._loop.call_soon(self._finish, seat, outcome)
+        else:
+            seat.worker.submit(self._run_on_thread, seat, batch, weighed)
 
     def _wanted(self, entry: Entry, now: float) -> bool:
         if entry.future.done():
@@ -179,9 +191,8 @@ class Lane:
         elements = sum(array.size for entry in batch for array in entry.inputs.values())
         return elements <= INLINE_ELEMENTS_MAX
 
-    def _finish(self, batch: list[Entry], outcome: Outcome) -> None:
-        self._busy = False
-        self._running = []
+    def _finish(self, seat: Seat, outcome: Outcome) -> None:
+        batch, seat.batch = seat.batch, []
         now = self._clock()
         stats = self.stats
         if outcome.cpu_s is not None and self._quick:
@@ -204,24 +215,25 @@ class Lane:
                 stats.latency.observe(now - entry.arrived)
                 future.set_result(answer)
         if self._waiting:
-            self._schedule()
-        else:
+            if not self._scheduled:
+                self._schedule()
+        elif self._crew.idle:
             self._idle.set()
 
     def _sweep(self) -> None:
         """Tell those past their deadline, waiting or running; stops when nothing is there."""
         now = self._clock()
-        for entry in (*self._waiting, *self._running):
+        for entry in (*self._waiting, *self._crew.running):
             if entry.deadline <= now and not entry.future.done():
                 self._expire(entry, now)
-        active = self._busy or self._waiting
+        active = self._waiting or not self._crew.idle
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep) if active else None
 
-    def _run_on_thread(self, batch: list[Entry], weighed: bool) -> None:
-        """On the lane's thread."""
-        outcome = run(self.engine, batch, weighed)
+    def _run_on_thread(self, seat: Seat, batch: list[Entry], weighed: bool) -> None:
+        """On the seat's thread."""
+        outcome = run(seat.engine, batch, weighed)
         try:
-            self._loop.call_soon_threadsafe(self._finish, batch, outcome)
+            self._loop.call_soon_threadsafe(self._finish, seat, outcome)
         except RuntimeError:
             return  # the loop is gone, and those who asked with it
 

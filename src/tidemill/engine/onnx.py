@@ -59,6 +59,7 @@ def _without_rank(path: Path, session: ort.InferenceSession) -> frozenset[str]:
 class OnnxEngine:
     def __init__(self, session: ort.InferenceSession, without_rank: frozenset[str]) -> None:
         self._session = session
+        self._without_rank = without_rank
         self.signature = Signature(
             tuple(_spec(each, without_rank) for each in session.get_inputs()),
             tuple(_spec(each, without_rank) for each in session.get_outputs()),
@@ -82,6 +83,11 @@ class OnnxEngine:
         if self._strings_out:
             arrays = [_encoded(array) if array.dtype == object else array for array in arrays]
         return dict(zip(names, arrays, strict=True))
+
+    def fork(self) -> OnnxEngine:
+        """On the same session, whose `run` may be called from any number of threads; each computes with the session's
+        own threads."""
+        return OnnxEngine(self._session, self._without_rank)
 
     def close(self) -> None:
         del self._run, self._session

@@ -1,0 +1,88 @@
+"""Opens the engines of one model: loads, warms up, probes, and decides how many run side by side; on a thread."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import NamedTuple
+
+from tidemill.core import registry
+from tidemill.core.contracts import Engine, EngineFactory, Forks
+from tidemill.core.errors import RefusedModel, TidemillError
+from tidemill.core.package import ModelPackage
+from tidemill.engine.lane import zeros_for
+from tidemill.engine.probe import keeps_rows_apart
+
+log = logging.getLogger(__name__)
+
+WARM_UP_RUNS = 3
+TWICE_BYTES_MAX = 64 * 2**20
+"""A model no larger than this is loaded twice without being asked: for all cores, and for each of them."""
+
+
+class Opened(NamedTuple):
+    """An engine, what its quickest warm-up run took (infinity where zeros are no input for it), whether the rows of a
+    batch are answered as they are alone, and the engines that run side by side."""
+
+    engine: Engine
+    warm_up_s: float
+    rows_apart: bool
+    narrow: tuple[Engine, ...] = ()
+
+
+def open_engine(
+    engine_name: str, package: ModelPackage, threads: int = 0, instances: int = 1, inline_s_max: float = 0.0
+) -> Opened:
+    """Load, warm up and probe `package`; its own `threads` and `instances` come before these. One that is quicker than
+    `inline_s_max` needs no second place.
+
+    Raises `RefusedModel`, also for what an engine from outside raises: one bad model stops no others.
+    """
+    factory: EngineFactory = registry.load(f"engine.{engine_name}")
+    config = package.config
+    threads = (threads if config.threads is None else config.threads) or os.cpu_count() or 1
+    instances = instances if config.instances is None else config.instances
+    engine = _load(factory, engine_name, package, threads)
+    quickest = _warm_up(engine, package)
+    guessed = engine.signature.batched and config.batching.batched is None
+    apart = not guessed or keeps_rows_apart(engine)
+    if not apart:
+        log.warning("the rows of a batch are not kept apart: requests run singly", extra={"model": package.name})
+    count = side_by_side(instances, threads, package.size_bytes)
+    if count == 1 or quickest <= inline_s_max or not isinstance(engine, Forks):
+        return Opened(engine, quickest, apart)
+    first = _load(factory, engine_name, package, max(threads // count, 1))
+    _warm_up(first, package)
+    others = (first.fork() for _ in range(count - 1)) if isinstance(first, Forks) else ()
+    return Opened(engine, quickest, apart, (first, *others))
+
+
+def side_by_side(instances: int, threads: int, size_bytes: int) -> int:
+    """How many batches of a model run at once; 1 where the model is not worth a second place in memory."""
+    if instances:
+        return instances
+    return threads if size_bytes <= TWICE_BYTES_MAX else 1
+
+
+def _load(factory: EngineFactory, engine_name: str, package: ModelPackage, threads: int) -> Engine:
+    try:
+        return factory(package, threads)
+    except TidemillError:
+        raise
+    except Exception as error:
+        log.exception("the engine %s failed to load %s", engine_name, package.name)
+        raise RefusedModel(f"the engine {engine_name!r} failed to load it: {type(error).__name__}: {error}") from error
+
+
+def _warm_up(engine: Engine, package: ModelPackage) -> float:
+    quickest = float("inf")
+    try:
+        inputs = zeros_for(engine)
+        for _ in range(WARM_UP_RUNS):
+            started = time.perf_counter()
+            engine.predict(inputs, ())
+            quickest = min(quickest, time.perf_counter() - started)
+    except Exception as error:  # noqa: BLE001 - zeros, or so many of them, may be no input for it; requests will tell
+        log.debug("%s cannot be warmed up with zeros: %s", package.name, error)
+    return quickest
