@@ -45,6 +45,8 @@ class GroupCommit:
         self._waiters: list[asyncio.Future[None]] = []
         self._closed = False
         self._groups: queue.SimpleQueue[tuple[list[Row], list[asyncio.Future[None]]] | None] = queue.SimpleQueue()
+        self.open_count = 0
+        """Charges that are open now, kept by the ledger: so many rows may come, and no more."""
         self.group_count = 0
         self.row_count = 0
         self._thread = threading.Thread(target=self._write_groups, name="group-commit", daemon=True)
@@ -72,7 +74,7 @@ class GroupCommit:
         """Hand over after this turn of the loop when as many wait as are worth waiting for, else in a moment."""
         if self._leaving:
             return
-        enough = self._leaving = self._size.enough(len(self._rows))
+        enough = self._leaving = self._size.enough(len(self._rows), self.open_count)
         if self._timer is not None:
             if not enough:
                 return
@@ -83,7 +85,7 @@ class GroupCommit:
         self._timer = None
         self._leaving = False
         if self._rows and not self._closed:
-            self._size.handed_over(len(self._rows))
+            self._size.handed_over(len(self._rows), self.open_count)
             self._writing = True
             self._groups.put((self._rows, self._waiters))
             self._rows, self._waiters = [], []

@@ -36,12 +36,13 @@ class DurableCharge:
         self._price_nanos = price_nanos
 
     async def __aenter__(self) -> DurableCharge:
+        self._commits.open_count += 1
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        return
+        self._commits.open_count -= 1
 
     async def settle(self, usage: Usage) -> None:
         request, caller = self._request, self._caller
