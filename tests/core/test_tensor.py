@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidemill.core.errors import MissingInput, UnknownInput, UnknownOutput, WrongDatatype, WrongShape
-from tidemill.core.tensor import DATATYPES, DTYPES, Signature, TensorSpec, element_bytes, rows
+from tidemill.core.tensor import DATATYPES, DTYPES, Signature, TensorSpec, rows
 
 X = TensorSpec("x", "FP32", (-1, 2))
 N = TensorSpec("n", "INT64", (-1,))
@@ -102,11 +102,6 @@ def test_rows_are_those_that_all_share() -> None:
     assert rows({"x": np.zeros(3), "n": np.zeros(())}) == 0
     assert rows({"x": np.zeros((0, 2))}) == 0
     assert rows({}) == 0
-
-
-def test_bytes_of_strings_are_those_of_the_strings() -> None:
-    assert element_bytes(np.array([[b"ab", b""], [b"cde", b"\0"]], dtype=object)) == 6
-    assert element_bytes(np.zeros((2, 3), np.float16)) == 12
 
 
 def test_misspelt_key_of_a_spec_is_an_error() -> None:

@@ -134,10 +134,3 @@ def rows(tensors: Tensors) -> int:
         elif found != array.shape[0]:
             return 0
     return max(found, 0)
-
-
-def element_bytes(array: Array) -> int:
-    """Bytes that the values of `array` take: the strings themselves for BYTES."""
-    if array.dtype == object:
-        return sum(len(value) for value in array.ravel())
-    return array.nbytes

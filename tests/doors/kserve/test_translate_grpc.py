@@ -100,7 +100,7 @@ def test_wanted_outputs_are_named() -> None:
         (one_input("BYTES", [2], raw=b"\5\0\0\0a\0\0\0"), WrongShape, "string 0 of 2 reaches beyond"),
         (one_input("BYTES", [1], raw=b"\xff\xff\xff\xff"), WrongShape, "string 0 of 1 reaches beyond"),
         (one_input("BYTES", [2], raw=b"\4\0\0\0abcd"), WrongShape, "string 1 of 2 reaches beyond"),
-        (one_input("BYTES", [1], raw=b"\1\0\0\0ab"), WrongShape, "1 bytes in raw_input_contents after its 1 strings"),
+        (one_input("BYTES", [1], raw=b"\1\0\0\0ab"), WrongShape, "1 bytes after its 1 strings"),
         (one_input("BYTES", [2**50], raw=b"\0" * 8), WrongShape, "too few"),
         (request(inputs=[{"name": "x"}], raw_input_contents=[b"", b""]), MalformedRequest, "2 entries"),
         (request(inputs=[{"name": "x", "datatype": "FP32", "shape": [0]}] * 2), MalformedRequest, "'x' is there twice"),

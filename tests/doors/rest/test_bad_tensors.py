@@ -249,7 +249,7 @@ def test_strings_whose_lengths_lie(server: Server, raw: bytes) -> None:
 
 def test_strings_of_a_shape_beyond_all_memory(server: Server) -> None:
     with quiet_after(server):
-        in_bytes(server, "echo-bytes", "BYTES", [2**31, 2**31], b"\0\0\0\0" * 100, "input.shape", "100")
+        in_bytes(server, "echo-bytes", "BYTES", [2**31, 2**31], b"\0\0\0\0" * 100, "input.shape", "400 bytes")
 
 
 @pytest.mark.parametrize("side", [2**31, 2**61, 2**62, 2**63 - 1, 2**64])

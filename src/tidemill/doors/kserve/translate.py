@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Collection
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +14,7 @@ from tidemill.core.tensor import DATATYPES, Array, Signature, Tensors, TensorSpe
 from tidemill.core.text import short
 from tidemill.doors import json_values
 from tidemill.doors.json_values import RANK_MAX
+from tidemill.doors.kserve import strings
 
 D = TypeVar("D")
 SIDE_MAX = 2**31
@@ -154,7 +154,7 @@ def from_bytes(spec: TensorSpec, count: int, raw: bytes | memoryview) -> Array:
     """`count` little-endian values, flat; strings are each led by their length in four bytes. Raises `WrongShape`,
     `WrongValue`."""
     if spec.datatype == "BYTES":
-        return _split_strings(spec.name, count, raw)
+        return strings.split(spec.name, count, raw)
     if len(raw) != count * spec.dtype.itemsize:
         raise WrongShape(
             f"input {spec.name!r} has {len(raw)} bytes, its shape wants {count} values of {spec.datatype}:"
@@ -165,28 +165,10 @@ def from_bytes(spec: TensorSpec, count: int, raw: bytes | memoryview) -> Array:
     return np.frombuffer(raw, spec.dtype)
 
 
-def _split_strings(name: str, count: int, raw: bytes | memoryview) -> Array:
-    values: list[bytes] = []
-    place, end = 0, len(raw)
-    while place < end and len(values) < count:
-        if end - place < 4:
-            break
-        (size,) = struct.unpack_from("<I", raw, place)
-        if size > end - place - 4:
-            break
-        values.append(bytes(raw[place + 4 : place + 4 + size]))
-        place += 4 + size
-    if place != end or len(values) != count:
-        raise WrongShape(f"input {name!r} has {len(values)} whole strings in {end} bytes, its shape wants {count}")
-    array = np.empty(count, dtype=object)
-    array[:] = values
-    return array
-
-
 def to_bytes(array: Array) -> bytes:
     """The counterpart of `from_bytes`."""
     if array.dtype == object:
-        return b"".join(struct.pack("<I", len(value)) + value for value in array.ravel())
+        return b"".join(strings.pieces(array))
     return array.tobytes()
 
 

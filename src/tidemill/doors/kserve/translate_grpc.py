@@ -6,7 +6,6 @@ Answers are raw, as Triton's are.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from math import prod
@@ -21,6 +20,7 @@ from tidemill.core.request import Predict
 from tidemill.core.schemas import wire
 from tidemill.core.tensor import DATATYPES, DTYPES, Array, Tensors, TensorSpec
 from tidemill.doors.json_values import RANK_MAX
+from tidemill.doors.kserve import strings
 
 Message: TypeAlias = Any
 """A message of the `inference` package; its fields are known at run time only."""
@@ -49,7 +49,6 @@ PACKED = frozenset({"BOOL", "FP32", "FP64"})
 """Datatypes whose packed field is the array's own bytes."""
 
 RAW_OUTPUT_CONTENTS = 6
-BYTES_LENGTH = struct.Struct("<I")
 HELD_HEADS = 4096
 
 
@@ -153,7 +152,7 @@ def _from_raw(name: str, datatype: str, shape: tuple[int, ...], data: bytes) -> 
     dtype = _known(name, datatype)
     count = _count(name, shape)
     if datatype == "BYTES":
-        return _shaped(name, _strings(name, count, data), shape)
+        return _shaped(name, strings.split(name, count, data), shape)
     if len(data) != count * dtype.itemsize:
         raise WrongShape(
             f"input {name!r} has {len(data)} bytes in raw_input_contents,"
@@ -162,27 +161,6 @@ def _from_raw(name: str, datatype: str, shape: tuple[int, ...], data: bytes) -> 
     if datatype == "BOOL" and count and np.frombuffer(data, np.uint8).max() > 1:
         raise WrongValue(f"input {name!r} is BOOL and has bytes other than 0 and 1 in raw_input_contents")
     return _shaped(name, np.frombuffer(data, dtype), shape)
-
-
-def _strings(name: str, count: int, data: bytes) -> Array:
-    if count * BYTES_LENGTH.size > len(data):
-        raise WrongShape(
-            f"input {name!r} has {len(data)} bytes in raw_input_contents, too few for {count} strings,"
-            " each behind its length in 4 bytes"
-        )
-    values = np.empty(count, object)
-    at, end = 0, len(data)
-    for index in range(count):
-        start = at + BYTES_LENGTH.size
-        at = start + BYTES_LENGTH.unpack_from(data, at)[0] if start <= end else start
-        if at > end:
-            raise WrongShape(
-                f"input {name!r}: string {index} of {count} reaches beyond the {end} bytes in raw_input_contents"
-            )
-        values[index] = data[start:at]
-    if at != end:
-        raise WrongShape(f"input {name!r} has {end - at} bytes in raw_input_contents after its {count} strings")
-    return values
 
 
 def _from_contents(tensor: Message) -> Array:
@@ -268,8 +246,5 @@ def _output(name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
 
 def _raw(array: Array) -> bytes:
     if array.dtype == object:
-        pieces: list[bytes] = []
-        for value in array.ravel():
-            pieces += (BYTES_LENGTH.pack(len(value)), value)
-        return b"".join(pieces)
+        return b"".join(strings.pieces(array))
     return array.tobytes()
