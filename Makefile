@@ -12,13 +12,14 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 DECLARED := pyproject.toml constraints.txt
+TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 BENCHMARKS := front grpc_front magika
 
 # Pins reach the build backend too: pip before 25.3 reads the first variable there, later ones the second.
 PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
 	$(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: help install demo test test-fast soak lint format bench docs clean
+.PHONY: help install demo test test-fast soak lint format bench bench-compress docs clean
 
 help: ## explain the targets
 	@echo "make TARGET   (PYTHON=python3.12 chooses the Python, 3.11 or newer; ARGS=... goes to the command)"
@@ -55,6 +56,9 @@ format: install ## let ruff mend and format src, tests and benchmarks
 bench: install ## every benchmark, against its limit; results go to benchmarks/results/
 	@status=0; for each in $(BENCHMARKS); do $(BIN)/python benchmarks/$$each.py $(ARGS) || status=$$?; done; exit $$status
 
+bench-compress: install ## every method of compression on both models; writes the tables of docs/compression.md
+	$(BIN)/python benchmarks/compress.py $(ARGS)
+
 docs: install ## write docs/reference anew
 	$(if $(wildcard docs/build.py),$(BIN)/python docs/build.py,@echo "there is no docs/build.py")
 
@@ -64,7 +68,8 @@ clean: ## remove what can be made again: environments, caches, build results
 
 $(VENV)/.installed: $(DECLARED)
 	@$(MAKE) $(VENV)/.python
-	$(PIP) -e '.[demo,dev]'
+	$(PIP) torch==$(TORCH)
+	$(PIP) -e '.[demo,compress,dev]'
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.demo: $(DECLARED)

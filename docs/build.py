@@ -13,7 +13,8 @@ from pathlib import Path
 import click
 
 from tidemill.cli.main import tidemill
-from tidemill.core import settings
+from tidemill.compress.method import Method
+from tidemill.core import registry, settings
 from tidemill.core.errors import CallerError, TidemillError, leaves
 from tidemill.doors.problems import PROBLEMS
 from tidemill.observe.metrics import NAMES, Exposition, ModelSample, ServiceSample
@@ -160,11 +161,36 @@ def metrics() -> str:
     )
 
 
+def methods() -> str:
+    parts = [
+        "# Methods of compression\n",
+        "`tidemill compress MODEL --method METHOD -O OPTION=VALUE`, or a step of a recipe; [Compression](../compression.md) says"
+        " which is for what.\n",
+    ]
+    for name in registry.names("solver"):
+        if f"solver.{name}" not in registry.BUILT_IN:
+            continue
+        method: Method = registry.load(f"solver.{name}")
+        rows = []
+        for word, option in method.options.items():
+            bounds = ", ".join(f"`{each}`" for each in option.choices)
+            if not bounds and (option.low is not None or option.high is not None):
+                low, high = ("" if each is None else f"{each:g}" for each in (option.low, option.high))
+                bounds = f"{low} to {high}" if low and high else f"at least {low}" if low else f"at most {high}"
+            kind = {bool: "true or false", int: "whole number", float: "number", str: "word"}[option.type]
+            default = str(option.default).lower() if option.type is bool else str(option.default)
+            rows.append((f"`{word}`", kind, f"`{default}`" if default else "", bounds, option.help))
+        listed = table(("option", "kind", "default", "bounds", "meaning"), rows) if rows else "It has no options.\n"
+        parts.append(f"## {name}\n\n{method.summary}\n\n{listed}")
+    return "\n".join(parts)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli,
     "settings.md": settings_page,
     "errors.md": errors,
     "metrics.md": metrics,
+    "methods.md": methods,
 }
 
 

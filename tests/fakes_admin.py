@@ -82,7 +82,16 @@ class FakeAdmin:
         self.on_overview: Callable[[], None] = lambda: None
         self.broken: Response | None = None
         self.broken_usage: Response | None = None
-        self.app = Starlette(routes=[Route("/admin/v1/overview", self.overview), Route("/admin/v1/usage", self.usage)])
+        self.lineages: list[dict[str, Any]] = []
+        self.reports: dict[str, str] = {}
+        self.app = Starlette(
+            routes=[
+                Route("/admin/v1/overview", self.overview),
+                Route("/admin/v1/usage", self.usage),
+                Route("/admin/v1/lineage", self.lineage),
+                Route("/admin/v1/lineage/{name}/{version:int}/report.html", self.report),
+            ]
+        )
 
     def restart(self) -> None:
         """Every counter begins again at zero."""
@@ -120,12 +129,44 @@ class FakeAdmin:
         ]  # fmt: skip
         return JSONResponse({"rows": rows})
 
+    async def lineage(self, request: Request) -> Response:
+        return self._refusal(request) or JSONResponse({"models": self.lineages})
+
+    async def report(self, request: Request) -> Response:
+        if refused := self._refusal(request):
+            return refused
+        body = self.reports.get(request.path_params["name"])
+        if body is None:
+            return JSONResponse({"error": {"code": "model.unknown", "message": "there is no such report"}}, 404)
+        return Response(body, media_type="text/html")
+
     def _refusal(self, request: Request) -> Response | None:
         given = request.headers.get("authorization", "")
         if not self.key or given == f"Bearer {self.key}":
             return None
         code, message = ("key.invalid", "this key is not known") if given else ("key.missing", "no key was given")
         return JSONResponse({"error": {"code": code, "message": message}}, 401)
+
+
+def compressed(name: str = "minilm-int8", **changes: Any) -> dict[str, Any]:
+    """One model as `GET /admin/v1/lineage` tells it."""
+
+    def measured(mean: float, low: float, high: float) -> dict[str, float]:
+        return {"mean": mean, "low": low, "high": high}
+
+    return {
+        "name": name, "version": 1, "methods": ["int8"], "size_bytes": 23_012_345, "report": True, "outcome": "",
+        "of": {"name": "minilm", "version": 1, "sha256": "ab" * 32, "size_bytes": 90_872_531, "source": ""},
+        "loss": {
+            "metric": "cosine", "before": measured(1, 1, 1), "after": measured(0.9982, 0.9979, 0.9985),
+            "difference": measured(-0.0018, -0.0021, -0.0015), "kept": 0.9982, "keep": 0.99,
+        },
+        "speed": [
+            {"shape": "1 × 16", "engine": "onnxruntime", "ratio": 0.55},
+            {"shape": "8 × 128", "engine": "openvino", "ratio": 0.21},
+        ],
+        "created_at": 1_790_000_000.0, "recipe": {}, "seed": 0, **changes,
+    }  # fmt: skip
 
 
 def free_port() -> int:

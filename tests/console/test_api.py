@@ -9,7 +9,7 @@ import httpx
 import pytest
 from starlette.responses import JSONResponse, PlainTextResponse
 
-from fakes_admin import FakeAdmin, FakeModel
+from fakes_admin import FakeAdmin, FakeModel, compressed
 from tidemill.console.api import KEEP_S, LOOK_S, POLLERS_MAX, REFUSED_INTERVAL_S, Poller, Pollers, State
 from tidemill.console.rates import requests_s
 
@@ -71,6 +71,34 @@ async def test_it_learns_the_overview_the_usage_and_the_rates(
     await asking.ask()
     assert requests_s(asking.history.recent()) == 30
     assert asking.view.revision == 2
+
+
+async def test_it_learns_where_models_come_from_and_fetches_a_report(
+    http: httpx.AsyncClient, admin: FakeAdmin, time: FakeTime
+) -> None:
+    admin.lineages = [compressed()]
+    admin.reports["minilm-int8"] = "<p>ü</p>"
+    asking = poller(http, time)
+    await asking.ask()
+    (model,) = asking.view.lineage
+    assert (model.key, model.of.name, model.size_ratio) == (("minilm-int8", 1), "minilm", 23_012_345 / 90_872_531)
+    assert model.best_speed is not None
+    assert model.best_speed.engine == "openvino"
+    assert await asking.report("minilm-int8", 1) == ("<p>ü</p>", "")
+    body, why = await asking.report("other/../x", 1)
+    assert body == ""
+    assert why
+
+
+async def test_a_service_that_tells_no_lineage_still_shows_its_overview(
+    http: httpx.AsyncClient, admin: FakeAdmin, time: FakeTime
+) -> None:
+    admin.lineages = [{"name": "odd"}]
+    asking = poller(http, time)
+    await asking.ask()
+    assert asking.view.state is State.LIVE
+    assert asking.view.lineage == ()
+    assert asking.view.lineage_message
 
 
 @pytest.mark.parametrize("key", ["", "wrong"])

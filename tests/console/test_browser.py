@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Page, async_playwright, expect
 
 import needs
-from fakes_admin import FakeAdmin, FakeModel
+from fakes_admin import FakeAdmin, FakeModel, compressed
 
 from .conftest import StartConsole, answers
 
@@ -105,6 +105,36 @@ async def test_an_empty_service_says_what_to_do_and_a_lost_one_since_when(
     answers(other)
     await page.goto(other)
     await expect(page.locator(".banner")).to_contain_text("The service at http://127.0.0.1:9 does not answer since")
+
+
+async def test_compressed_models_are_listed_and_their_report_is_shown_but_never_run(
+    page: Page, start: StartConsole, admin: FakeAdmin, api: str
+) -> None:
+    admin.lineages = [compressed(), compressed("lost", created_at=1.0)]
+    admin.reports["minilm-int8"] = "<h1>25.3 % of its size</h1><script>document.title='ran'</script>"
+    _, url = start(api)
+    answers(url)
+    await page.goto(url)
+    await page.get_by_role("button", name="Compression").click()
+    await expect(page.locator(".lineage")).to_contain_text("minilm@1")
+    await expect(page.locator(".lineage")).to_contain_text("4.8×")
+    await expect(page.locator(".lineage")).to_contain_text("99.82%")
+    assert not await page.locator(".tiles").is_visible()
+    await page.locator(".opens", has_text="minilm-int8").click()
+    await expect(page.frame_locator(".paper iframe").locator("h1")).to_have_text("25.3 % of its size")
+    assert await page.title() == "Tidemill"
+    await page.get_by_role("button", name="close").click()
+    await page.locator(".opens", has_text="lost").click()
+    await expect(page.locator(".paper .banner")).to_contain_text("there is no such report")
+
+
+async def test_nothing_compressed_says_what_to_do(page: Page, start: StartConsole, api: str) -> None:
+    _, url = start(api)
+    answers(url + "/compression")
+    await page.goto(url + "/compression")
+    await expect(page.locator(".nothing")).to_contain_text("tidemill compress MODEL")
+    await page.get_by_role("button", name="Overview").click()
+    await expect(page.locator(".models")).to_contain_text("magika")
 
 
 @pytest.mark.parametrize("width", [400, 1280])

@@ -17,6 +17,7 @@ import pytest
 
 import needs
 from tidemill.cli.main import tidemill
+from tidemill.compress import recipe
 from tidemill.console.__main__ import arguments as console_arguments
 from tidemill.core import settings
 from tidemill.core.package import ModelConfig
@@ -25,7 +26,9 @@ from .conftest import Reader
 from .pages import README, ROOT, WRITTEN, Block, blocks
 
 TIMEOUT_S = 60
-STAYS = re.compile(r"^(?:make|pip|tidemill (?:serve|demo)|\.venv/bin/python|python3? -m (?:venv|tidemill\.console))\b")
+STAYS = re.compile(
+    r"^(?:make|pip|tidemill (?:serve|demo|compress)|\.venv/bin/python|python3? -m (?:venv|tidemill\.console))\b"
+)
 """Lines that start a service or change an environment: they are read, not run."""
 ALL = [block for page in WRITTEN for block in blocks(page)]
 
@@ -149,6 +152,11 @@ def test_a_file_of_settings_would_be_taken(block: Block) -> None:
         assert settings.resolve({}, {}, values)
 
 
+@pytest.mark.parametrize("block", of("yaml"), ids=named)
+def test_a_recipe_would_be_taken(block: Block) -> None:
+    assert recipe.check(recipe.parse(block.text))
+
+
 @pytest.mark.parametrize("block", of("ini"), ids=named)
 def test_the_unit_starts_what_there_is(block: Block) -> None:
     unit = configparser.ConfigParser(strict=False, interpolation=None)
@@ -166,6 +174,7 @@ def test_every_block_says_what_it_is() -> None:
         "toml": {"model", "settings"},
         "text": {""},
         "ini": {""},
+        "yaml": {"recipe"},
     }
     strange = [block.where for block in ALL if block.kind not in kinds.get(block.language, ())]
     assert strange == []

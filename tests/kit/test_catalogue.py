@@ -12,7 +12,15 @@ from tidemill.kit.samples import sample
 
 
 def test_every_model_is_pinned_and_says_what_it_is() -> None:
-    assert list(CATALOGUE) == ["half", "magika", "silero-vad", "basic-pitch", "basic-pitch-savedmodel"]
+    assert list(CATALOGUE) == [
+        "half",
+        "magika",
+        "silero-vad",
+        "basic-pitch",
+        "basic-pitch-savedmodel",
+        "minilm",
+        "fashion-cnn",
+    ]
     for model in CATALOGUE.values():
         assert model.licence
         assert model.description
@@ -28,7 +36,8 @@ def test_every_model_has_a_sample() -> None:
 
 def test_names_are_chosen_in_order_and_once() -> None:
     assert [model.name for model in chosen(["magika", "half", "magika"])] == ["magika", "half"]
-    assert len(chosen(None)) == len(CATALOGUE)
+    assert [model.name for model in CATALOGUE.values() if model not in chosen(None)] == ["fashion-cnn"]
+    assert [model.name for model in chosen(["fashion-cnn"])] == ["fashion-cnn"]
     assert chosen([]) == []
 
 

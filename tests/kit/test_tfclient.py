@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import pytest
 
 from tidemill.core.errors import FetchFailed
-from tidemill.kit import tfclient, wheels
+from tidemill.kit import members, tfclient, wheels
 from tidemill.kit.catalogue import Wheel
 from tidemill.kit.network import Network
 from tidemill.kit.tree import file_sha256
@@ -76,8 +76,8 @@ def mirror(server: Any, client: Path, empty_cache: Path, monkeypatch: pytest.Mon
         Wheel("tensorflow-serving-api", "2.21.0", "s.whl", serving.stat().st_size, str(file_sha256(serving))),
     )
     monkeypatch.setattr(wheels, "locate", lambda asked: server.url if asked == wheel else serving.as_uri())
-    monkeypatch.setattr(tfclient, "locate", lambda asked: server.url)
-    for module in (tfclient, wheels):
+    monkeypatch.setattr(members, "locate", lambda asked: server.url)
+    for module in (members, wheels):
         monkeypatch.setattr(module, "pip_network", Network)
     return server
 

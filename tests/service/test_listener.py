@@ -203,7 +203,6 @@ def test_large_body_where_none_belongs(small: Server, path: str) -> None:
     "garbage",
     [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 40,
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"hello\r\n\r\n",
         b"\0\0\0\0\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",

@@ -103,6 +103,9 @@ class Owner:
         self._writer = database.connect(settings.data_dir, WRITER_PATIENCE_S)
         self._listener = bind(settings.host, settings.http_port, "--http-port")
         self.http_port: int = self._listener.getsockname()[1]
+        aliases = {settings.rest_api_port: "--rest_api_port", settings.port: "--port"}
+        self.alias_ports = [port for port in aliases if port not in {0, self.http_port}]
+        self._listeners = [self._listener, *(bind(settings.host, port, aliases[port]) for port in self.alias_ports)]
         self.grpc_port = 0
         self.console = ConsoleProcess(settings)
         self.keys = (
@@ -132,7 +135,7 @@ class Owner:
 
     async def run(self, on_ready: Callable[[Owner], None]) -> None:
         """Serve until `stop`. `on_ready` is called once, when every model is loaded or refused."""
-        serving = asyncio.create_task(self.http.serve(sockets=[self._listener]))
+        serving = asyncio.create_task(self.http.serve(sockets=self._listeners))
         beside = [
             asyncio.create_task(self.http.sweep()),
             asyncio.create_task(self._refresh_keys()),
@@ -144,6 +147,7 @@ class Owner:
             grpc, self.grpc_port = await grpc_server.start(
                 self.service, self.settings.host, self.settings.grpc_port, self.settings, lambda: not self.not_ready()
             )
+            self.http.relay.to(self.settings.host, self.grpc_port)
             await self._load()
             self.loading = False
             quieten_collector()

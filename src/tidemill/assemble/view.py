@@ -15,6 +15,7 @@ from tidemill.assemble.keys import create_key, told_key
 from tidemill.core.errors import LedgerUnavailable
 from tidemill.deploy.local import Replica, State
 from tidemill.observe.metrics import ModelSample, ServiceSample
+from tidemill.repository import lineage
 from tidemill.store import accounts, database
 from tidemill.store import ledger as charges
 
@@ -65,6 +66,12 @@ class View:
         with self._database() as connection:
             return charges.usage(connection, tenant, since_ms)
 
+    def lineage(self) -> Sequence[dict[str, Any]]:
+        return [_descended(manifest) for manifest, _ in lineage.all_of(self._owner.settings.models)]
+
+    def report(self, name: str, version: int, file: str) -> bytes:
+        return lineage.report(self._owner.settings.models, name, version, file)
+
     def keys(self) -> Sequence[dict[str, Any]]:
         return [told_key(each) for each in accounts.all_keys(self._owner.reader)]
 
@@ -102,6 +109,19 @@ class View:
             owner.commits.row_count,
             owner.commits.group_count,
         )
+
+
+def _descended(manifest: lineage.Manifest) -> dict[str, Any]:
+    told = manifest.lineage
+    weights = [record.size_bytes for name, record in manifest.files.items() if name.startswith("model.onnx")]
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "size_bytes": sum(weights),
+        "methods": told.methods,
+        "report": f"{lineage.REPORT_FOLDER}/report.html" in manifest.files,
+        **msgspec.to_builtins(told),
+    }
 
 
 def _told(replica: Replica) -> dict[str, Any]:

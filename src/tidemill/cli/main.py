@@ -10,7 +10,7 @@ from importlib import import_module
 import click
 
 from tidemill import __version__
-from tidemill.core.errors import InvalidSetting, MissingPart, TidemillError
+from tidemill.core.errors import InvalidRecipe, InvalidSetting, MissingPart, QualityLost, TidemillError
 
 DONE, FAILED, MISUSE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes: done, failed, misuse, finished but a check refused, interrupted."""
@@ -19,6 +19,7 @@ VERBS = {
     "demo": "demo",
     "serve": "serve",
     "try": "try_model",
+    "compress": "compress",
     "ls": "models",
     "show": "models",
     "keys": "keys",
@@ -69,9 +70,14 @@ LIBRARIES = {"GRPC_VERBOSITY": "NONE", "GRPC_ENABLE_FORK_SUPPORT": "0", "OPENBLA
 
 def main() -> None:
     """The entry point of the command."""
+    prepare()
+    sys.exit(run(sys.argv[1:]))
+
+
+def prepare() -> None:
+    """To be called before anything heavy is imported."""
     for name, value in LIBRARIES.items():
         os.environ.setdefault(name, value)
-    sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
@@ -92,5 +98,7 @@ def run(arguments: list[str]) -> int:
         return FAILED
     except TidemillError as error:
         click.echo(f"tidemill: {error.message} ({error.code})", err=True)
-        return MISUSE if isinstance(error, InvalidSetting | MissingPart) else FAILED
+        if isinstance(error, QualityLost):
+            return REFUSED
+        return MISUSE if isinstance(error, InvalidSetting | InvalidRecipe | MissingPart) else FAILED
     return code if isinstance(code, int) else DONE

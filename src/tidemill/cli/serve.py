@@ -8,13 +8,32 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from tidemill.cli import tf_words
 from tidemill.cli.common import json_option, setting_options, settled
 
 if TYPE_CHECKING:
     from tidemill.assemble import Owner
 
 
-@click.command("serve")
+class Serve(click.Command):
+    """Understands TensorFlow Serving's start line too."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if ctx.meta.get(START_LINE) is None:
+            return super().invoke(ctx)
+        return _start(ctx.meta[START_LINE])
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not tf_words.is_start_line(args):
+            return super().parse_args(ctx, args)
+        ctx.meta[START_LINE] = args
+        return []
+
+
+START_LINE = "tidemill.start_line"
+
+
+@click.command("serve", cls=Serve)
 @click.argument("names", nargs=-1, metavar="[MODEL]...")
 @setting_options()
 @json_option
@@ -22,7 +41,8 @@ def serve_command(names: tuple[str, ...], as_json: bool, config: Path | None, **
     """Serve models over REST and gRPC until SIGTERM.
 
     MODEL is a path (a model file, its folder, or a folder of versions) or a name in the repository; with none, the
-    whole repository is served. Prints where, and one line of JSON with --json, once every model is loaded.
+    whole repository is served; NAME=PATH gives a path another name. Prints where, and one line of JSON with --json,
+    once every model is loaded. TensorFlow Serving's start line works as it is: --model_name, --model_base_path, ...
     """
     from tidemill import assemble
     from tidemill.observe import log
@@ -30,6 +50,18 @@ def serve_command(names: tuple[str, ...], as_json: bool, config: Path | None, **
     settings, _ = settled(flags, config)
     log.set_up(settings.log_format, settings.log_level)
     assemble.serve(settings, names, ready_json if as_json else banner)
+
+
+def _start(arguments: list[str]) -> None:
+    from tidemill import assemble
+    from tidemill.observe import log
+
+    line = tf_words.read(arguments)
+    settings, _ = settled(line.flags, None)
+    log.set_up(settings.log_format, settings.log_level)
+    for note in line.notes:
+        click.echo(note, err=True)
+    assemble.serve(settings, line.models, banner)
 
 
 def ready_json(owner: Owner) -> None:
@@ -46,6 +78,8 @@ def banner(owner: Owner) -> None:
     serving = [each for each in replicas if each.state is State.AVAILABLE]
     click.echo(f"REST     {owner.http_url}")
     click.echo(f"gRPC     {owner.settings.host}:{owner.grpc_port}")
+    for port in owner.alias_ports:
+        click.echo(f"both     {owner.settings.host}:{port}")
     if owner.console.port:
         click.echo(f"console  {owner.http_url}/console")
     for each in replicas:

@@ -11,18 +11,21 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from urllib.parse import quote
 
 import httpx
 import msgspec
 
 from tidemill.console.rates import History
-from tidemill.console.snapshot import Overview, ProblemBody, UsageRow, UsageTable, parse
+from tidemill.console.snapshot import Compressed, LineageTable, Overview, ProblemBody, UsageRow, UsageTable, parse
 from tidemill.core.contracts import Clock
 
 INTERVAL_S = 1.0
 REFUSED_INTERVAL_S = 10.0
 USAGE_EVERY = 5
 """Usage is summed over the ledger, so it is asked every fifth time only."""
+LINEAGE_EVERY = 10
+"""Lineage is read from disk, and changes when a model is published."""
 TIMEOUT_S = 3.0
 LOOK_S = 5.0
 KEEP_S = 300.0
@@ -53,6 +56,8 @@ class View:
     overview: Overview | None = None
     usage: tuple[UsageRow, ...] = ()
     usage_message: str = ""
+    lineage: tuple[Compressed, ...] = ()
+    lineage_message: str = ""
     revision: int = 0
 
 
@@ -124,6 +129,8 @@ class Poller:
             overview: Overview = parse(Overview, await self._get("overview"))
             if self._asked % USAGE_EVERY == 0:
                 await self._ask_usage()
+            if self._asked % LINEAGE_EVERY == 0:
+                await self._ask_lineage()
             self._asked += 1
         except Refused as refusal:
             self.history.clear()
@@ -147,6 +154,25 @@ class Poller:
             self.view = replace(self.view, usage_message=str(answer))
         else:
             self.view = replace(self.view, usage=table.rows, usage_message="")
+
+    async def _ask_lineage(self) -> None:
+        """As `_ask_usage`; a service of an earlier version has none to tell."""
+        try:
+            table: LineageTable = parse(LineageTable, await self._get("lineage"))
+        except (Strange, msgspec.DecodeError) as answer:
+            self.view = replace(self.view, lineage_message=str(answer))
+        else:
+            self.view = replace(self.view, lineage=table.models, lineage_message="")
+
+    async def report(self, name: str, version: int) -> tuple[str, str]:
+        """The report of a version as one HTML page, and "", or "" and why there is none."""
+        try:
+            body = await self._get(f"lineage/{quote(name, safe='')}/{version}/report.html")
+        except (Refused, Strange) as answer:
+            return "", str(answer)
+        except httpx.RequestError as error:
+            return "", _cause(error)
+        return body.decode("utf-8", "replace"), ""
 
     async def _get(self, path: str) -> bytes:
         response = await self._http.get(path, headers=self._headers)

@@ -48,8 +48,12 @@ def serve(api: str, host: str, port: int, on_start: Callable[[], None]) -> None:
     def overview() -> None:
         OverviewPage(pollers, api).build()
 
+    def compression() -> None:
+        OverviewPage(pollers, api, "Compression").build()
+
     ui.page("/")(overview)
     ui.page("/console")(overview)
+    ui.page("/compression")(compression)
     app.on_startup(on_start)
     app.add_middleware(Headers)
     # No storage secret: nothing is kept of a visitor, so no cookie is set that another program on this host might meet.

@@ -119,6 +119,76 @@ class UsageTable(msgspec.Struct, frozen=True):
     rows: tuple[UsageRow, ...] = ()
 
 
+class Measured(msgspec.Struct, frozen=True):
+    """A mean over held-out rows with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Loss(msgspec.Struct, frozen=True):
+    """What compression cost: `kept` is after's share of before."""
+
+    metric: str
+    before: Measured
+    after: Measured
+    difference: Measured
+    kept: float
+    keep: float | None = None
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """The model that another was made from."""
+
+    name: str
+    version: int
+    sha256: str = ""
+    size_bytes: int = 0
+    source: str = ""
+
+
+class SpeedUp(msgspec.Struct, frozen=True):
+    """Time after over time before at one shape, each on its best engine."""
+
+    shape: str
+    engine: str
+    ratio: float
+
+
+class Compressed(msgspec.Struct, frozen=True):
+    """A version that compression made. `report` tells whether its report is there to be shown."""
+
+    name: str
+    version: int
+    of: Origin
+    loss: Loss
+    size_bytes: int = 0
+    methods: tuple[str, ...] = ()
+    speed: tuple[SpeedUp, ...] = ()
+    created_at: float = 0.0
+    outcome: str = ""
+    report: bool = False
+
+    @property
+    def key(self) -> ModelKey:
+        return self.name, self.version
+
+    @property
+    def size_ratio(self) -> float | None:
+        return self.size_bytes / self.of.size_bytes if self.of.size_bytes else None
+
+    @property
+    def best_speed(self) -> SpeedUp | None:
+        return min(self.speed, key=lambda each: each.ratio, default=None)
+
+
+class LineageTable(msgspec.Struct, frozen=True):
+    """`GET /admin/v1/lineage`."""
+
+    models: tuple[Compressed, ...] = ()
+
+
 class Problem(msgspec.Struct, frozen=True):
     """The one shape of every error."""
 

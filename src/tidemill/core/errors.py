@@ -154,6 +154,42 @@ class MissingPart(CallerError):
     code = "install.missing"
 
 
+class InvalidRecipe(CallerError):
+    """A compression recipe that cannot be carried out; found before any work."""
+
+    code = "compress.recipe"
+
+
+class BadData(CallerError):
+    """Data for calibration or evaluation that is missing, too little, not finite, or does not fit the model."""
+
+    code = "compress.data"
+
+
+class RefusedLayer(CallerError):
+    """A layer that a solver cannot compress; it is left as it was and listed with the reason."""
+
+    code = "compress.layer"
+
+
+class MetricFailed(CallerError):
+    """A metric that raised, or gave what is no number."""
+
+    code = "compress.metric"
+
+
+class QualityLost(CallerError):
+    """The compressed model keeps less of the metric than was asked for (`--keep`)."""
+
+    code = "compress.quality"
+
+
+class DiskFull(ServiceError):
+    """No room to write; what was there before is as it was."""
+
+    code = "disk.full"
+
+
 class ServerRefused(ServiceError):
     """What a remote server answered to the command line, in its own words."""
 

@@ -1,7 +1,7 @@
 """Names to lazy import paths: how a part is found without being imported; used in every process.
 
 Built-ins register as third parties do: an entry point `name = "module:attribute"` in the group `tidemill.engines`,
-(later `tidemill.solvers`, `tidemill.policies`) is known here as `engine.name`. Entry points win over built-ins.
+is known here as `engine.name`, one of `tidemill.solvers` as `solver.name`. Entry points win over built-ins.
 """
 
 from __future__ import annotations
@@ -18,9 +18,18 @@ BUILT_IN = {
     "engine.onnx": "tidemill.engine.onnx:load",
     "engine.openvino": "tidemill.engine.openvino:load",
     "engine.echo": "tidemill.engine.echo:load",
+    "solver.int8": "tidemill.compress.quantise.int8:METHOD",
+    "solver.gptq": "tidemill.compress.quantise.gptq:METHOD",
+    "solver.adaquant": "tidemill.compress.quantise.adaquant:METHOD",
+    "solver.kmeans": "tidemill.compress.quantise.kmeans:METHOD",
+    "solver.two-bit": "tidemill.compress.quantise.two_bit:METHOD",
+    "solver.binary": "tidemill.compress.quantise.binary:METHOD",
+    "solver.laplace": "tidemill.compress.prune.laplace:METHOD",
+    "solver.zero-one": "tidemill.compress.prune.zero_one:METHOD",
+    "solver.unify": "tidemill.compress.prune.unify:METHOD",
 }
-EXTRA = {"engine.openvino": "openvino"}
-GROUPS = {"tidemill.engines": "engine"}
+EXTRA = {"engine.openvino": "openvino", **{name: "compress" for name in BUILT_IN if name.startswith("solver.")}}
+GROUPS = {"tidemill.engines": "engine", "tidemill.solvers": "solver"}
 
 
 @cache

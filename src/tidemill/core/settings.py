@@ -40,6 +40,10 @@ class Settings:
     host: str = _setting("127.0.0.1", "Address to listen on. A public one wants keys, or --insecure.")
     http_port: int = _setting(8000, "Port for REST; 0 picks a free one.", at_least=0, at_most=65535)
     grpc_port: int = _setting(8001, "Port for gRPC; 0 picks a free one.", at_least=0, at_most=65535)
+    rest_api_port: int = _setting(
+        0, "TensorFlow Serving's port for REST; answers gRPC too. 0: none.", at_least=0, at_most=65535
+    )
+    port: int = _setting(0, "TensorFlow Serving's port for gRPC; answers REST too. 0: none.", at_least=0, at_most=65535)
     console_port: int = _setting(8002, "Port for the console; 0 picks a free one.", at_least=0, at_most=65535)
     no_console: bool = _setting(False, "Do not start the console.")
     models: Path = _setting(

@@ -1,4 +1,7 @@
-"""The admin API `/admin/v1`: what runs, what was used, and keys; runs on the owner's loop. Wants an admin key."""
+"""The admin API `/admin/v1`: what runs, what was used, where models come from, and keys; runs on the owner's loop.
+
+Wants an admin key.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tidemill.core.errors import MalformedRequest, UnknownKey
+from tidemill.core.errors import MalformedRequest, UnknownKey, UnknownRoute
 from tidemill.doors.framework import SMALL_BODY_BYTES_MAX, caller, reply
 from tidemill.doors.head import read_body
 from tidemill.serve.answer import Service
@@ -20,12 +23,17 @@ from tidemill.serve.answer import Service
 class Administration(Protocol):
     """What the admin API can do; `assemble` builds it.
 
-    `usage`, `create_key` and `revoke_key` block, and are called from threads; the others belong to the loop.
+    `usage`, `lineage`, `report`, `create_key` and `revoke_key` block, and are called from threads; the others belong to
+    the loop.
     """
 
     def overview(self) -> dict[str, Any]: ...
 
     def usage(self, tenant: str | None, since_ms: int) -> Sequence[msgspec.Struct]: ...
+
+    def lineage(self) -> Sequence[dict[str, Any]]: ...
+
+    def report(self, name: str, version: int, file: str) -> bytes: ...
 
     def keys(self) -> Sequence[dict[str, Any]]: ...
 
@@ -34,6 +42,14 @@ class Administration(Protocol):
     def revoke_key(self, key_id: str) -> bool: ...
 
     def keys_changed(self) -> None: ...
+
+
+REPORT_TYPES = {"report.html": "text/html; charset=utf-8", "report.json": "application/json", "report.png": "image/png"}
+REPORT_HEADERS = {
+    # Whoever may write into the repository writes this page: it is shown, and nothing in it runs.
+    "content-security-policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'",
+    "x-content-type-options": "nosniff",
+}
 
 
 class KeyWish(msgspec.Struct, forbid_unknown_fields=True):
@@ -61,6 +77,16 @@ def routes(service: Service, administration: Administration) -> list[Route]:
         rows = await asyncio.to_thread(administration.usage, request.query_params.get("tenant"), int(since))
         return reply({"rows": [msgspec.to_builtins(row) for row in rows]})
 
+    async def lineage(request: Request) -> Response:
+        return reply({"models": list(await asyncio.to_thread(administration.lineage))})
+
+    async def report(request: Request) -> Response:
+        name, version, file = (request.path_params[each] for each in ("name", "version", "file"))
+        if file not in REPORT_TYPES:
+            raise UnknownRoute(f"a report has no {file[:40]!r}; it has {', '.join(REPORT_TYPES)}")
+        body = await asyncio.to_thread(administration.report, name, version, file)
+        return Response(body, 200, headers=REPORT_HEADERS, media_type=REPORT_TYPES[file])
+
     async def keys(request: Request) -> Response:
         return reply({"keys": list(administration.keys())})
 
@@ -84,6 +110,8 @@ def routes(service: Service, administration: Administration) -> list[Route]:
     return [
         Route("/admin/v1/overview", guarded(overview), methods=["GET"]),
         Route("/admin/v1/usage", guarded(usage), methods=["GET"]),
+        Route("/admin/v1/lineage", guarded(lineage), methods=["GET"]),
+        Route("/admin/v1/lineage/{name}/{version:int}/{file}", guarded(report), methods=["GET"]),
         Route("/admin/v1/keys", guarded(keys), methods=["GET"]),
         Route("/admin/v1/keys", guarded(create_key), methods=["POST"]),
         Route("/admin/v1/keys/{key_id}", guarded(revoke_key), methods=["DELETE"]),

@@ -22,6 +22,7 @@ from tidemill.core.errors import HeadersTooLarge, InvalidSetting, MalformedReque
 from tidemill.core.settings import Settings
 from tidemill.doors import problems
 from tidemill.doors.head import ASGIApp, too_large
+from tidemill.doors.relay import Relay, speaks_http2
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self.limits.connections_max:
+        if len(self.connections) + len(self.limits.relay.ends) > self.limits.connections_max:
             log.warning("connection closed: %d are open, the most allowed", self.limits.connections_max)
             transport.close()
 
@@ -63,6 +64,10 @@ class Connection(HttpToolsProtocol):
             task.cancel()
 
     def data_received(self, data: bytes) -> None:
+        if not self.received and speaks_http2(data):
+            self.connections.discard(self)
+            self.limits.relay.take(self.transport, data)
+            return
         self.received += len(data)
         before = self.cycle
         if before is not None and before.more_body:
@@ -214,9 +219,10 @@ def _without_upgrade(data: bytes) -> bytes:
 
 
 class Limits:
-    """What a connection may do, and where its refusals are counted."""
+    """What a connection may do, where its refusals are counted, and where it goes when it speaks gRPC."""
 
     def __init__(self, settings: Settings, failures: dict[str, int]) -> None:
+        self.relay = Relay()
         self.header_bytes_max = settings.header_bytes_max
         self.header_timeout_s = settings.header_timeout_ms / 1000
         # Twice: chunks come with frames. The body itself is held against `body_bytes_max` by its reader.
@@ -234,6 +240,7 @@ class HttpServer(uvicorn.Server):
 
     def __init__(self, app: ASGIApp, settings: Settings, failures: dict[str, int]) -> None:
         limits = Limits(settings, failures)
+        self.relay = limits.relay
         protocol = type("LimitedConnection", (Connection,), {"limits": limits})
         super().__init__(
             uvicorn.Config(
@@ -258,7 +265,7 @@ class HttpServer(uvicorn.Server):
 
     @property
     def connection_count(self) -> int:
-        return len(self.server_state.connections)
+        return len(self.server_state.connections) + len(self.relay.ends)
 
     async def sweep(self) -> None:
         """Runs beside `serve`, until cancelled."""

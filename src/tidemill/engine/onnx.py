@@ -13,6 +13,7 @@ import onnxruntime as ort
 from tidemill.core.errors import EngineFailed, RefusedByEngine, RefusedModel
 from tidemill.core.package import ModelPackage
 from tidemill.core.tensor import Signature, Tensors, TensorSpec
+from tidemill.engine.memory import give_back
 
 # Without bfloat16: onnxruntime's Python can neither take nor give arrays of it. Within a model it is welcome.
 ORT_TYPES = {
@@ -45,6 +46,7 @@ def load(package: ModelPackage, threads: int) -> OnnxEngine:
         session = ort.InferenceSession(str(package.path), options, providers=["CPUExecutionProvider"])
     except ORT_FAILURES as error:
         raise RefusedModel(f"onnxruntime cannot load {package.path}: {first_line(error)}") from error
+    give_back()
     return OnnxEngine(session, _without_rank(package.path, session))
 
 

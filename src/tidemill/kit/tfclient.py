@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -20,11 +20,9 @@ from tidemill.core.errors import FetchFailed
 from tidemill.kit import tree
 from tidemill.kit.catalogue import Wheel
 from tidemill.kit.fetch import Progress, cache_dir, silent
-from tidemill.kit.index import locate
-from tidemill.kit.network import pip_network
-from tidemill.kit.ranges import NoRange, open_ranges
+from tidemill.kit.members import members, read
 from tidemill.kit.tree import FileRecord
-from tidemill.kit.wheels import local_path, wheel_file
+from tidemill.kit.wheels import wheel_file
 
 SERVING_API: Final = Wheel(
     package="tensorflow-serving-api",
@@ -95,8 +93,8 @@ def _ready(home: Path) -> bool:
 
 def _lay_out(home: Path, progress: Progress) -> None:
     with zipfile.ZipFile(wheel_file(SERVING_API, progress)) as archive:
-        modules = _members(archive, SERVING_MODULES)
-    modules |= _tensorflow_modules(progress)
+        modules = read(archive, SERVING_MODULES, SERVING_API.requirement)
+    modules |= members(TENSORFLOW, TENSORFLOW_MODULES, progress)
     folders = {parent for path in modules for parent in PurePosixPath(path).parents if parent.name}
     files = modules | {f"{folder}/__init__.py": b"" for folder in folders}
     records = {path: tree.record(data) for path, data in files.items()}
@@ -106,37 +104,6 @@ def _lay_out(home: Path, progress: Progress) -> None:
             f" the sha256 {got}, expected {CONTENT_SHA256}; is the mirror sound?"
         )
     tree.settle(home, files | {"manifest.json": msgspec.json.encode(records, order="deterministic")})
-
-
-def _tensorflow_modules(progress: Progress) -> dict[str, bytes]:
-    url = locate(TENSORFLOW)
-    folder = local_path(url)
-    if folder is not None:
-        with zipfile.ZipFile(folder) as archive:
-            return _members(archive, TENSORFLOW_MODULES, progress)
-    try:
-        with pip_network().client(url) as client, open_ranges(client, url) as file, zipfile.ZipFile(file) as archive:
-            return _members(archive, TENSORFLOW_MODULES, progress)
-    except NoRange:
-        whole = wheel_file(TENSORFLOW, progress)
-    with zipfile.ZipFile(whole) as archive:
-        modules = _members(archive, TENSORFLOW_MODULES)
-    if whole.is_relative_to(cache_dir()):
-        whole.unlink()
-    return modules
-
-
-def _members(archive: zipfile.ZipFile, names: Iterable[str], progress: Progress = silent) -> dict[str, bytes]:
-    """In the order in which they lie in the archive, so that a file read by ranges is read forwards."""
-    wanted = sorted((archive.getinfo(name) for name in names), key=lambda info: info.header_offset)
-    total = sum(info.compress_size for info in wanted)
-    found, done = {}, 0
-    for info in wanted:
-        progress(TENSORFLOW.requirement, done, total)
-        found[info.filename] = archive.read(info)
-        done += info.compress_size
-    progress(TENSORFLOW.requirement, done, total)
-    return found
 
 
 def _combined(records: Mapping[str, FileRecord]) -> str:

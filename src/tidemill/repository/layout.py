@@ -53,10 +53,14 @@ def versions(folder: Path) -> dict[int, Path]:
 
 
 def locate(repository: Path, model: str) -> tuple[str, dict[int, Path]]:
-    """What `model` means on a command line: a name in the repository, a model's folder, a version, or a bare file.
+    """What `model` means on a command line: a name in the repository, a model's folder, a version, a bare file, or
+    NAME=PATH, where PATH may also be the folder that holds the model's.
 
     Returns its name and its versions. Raises `UnknownModel`.
     """
+    name, named, place = model.partition("=")
+    if named and NAME.fullmatch(name) and not Path(model).exists():
+        return name, _based(name, _path(place))
     if NAME.fullmatch(model) and (repository / model).is_dir():
         found = versions(repository / model)
         if found:
@@ -76,6 +80,18 @@ def locate(repository: Path, model: str) -> tuple[str, dict[int, Path]]:
         raise UnknownModel(f"{path} {HOLDS_NONE}, and no version folders")
     known = ", ".join(names(repository)) or "none"
     raise UnknownModel(f"there is no model {model!r}: no such path, and {repository} holds {known}")
+
+
+def _based(name: str, base: Path) -> dict[int, Path]:
+    """The versions at TensorFlow Serving's base path: the model's folder, the one above it, or a model. Raises
+    `UnknownModel`."""
+    if base.is_file():
+        return {1: base}
+    for folder in (base, base / name):
+        found = versions(folder) if folder.is_dir() else {}
+        if found:
+            return found
+    raise UnknownModel(f"{base} {HOLDS_NONE}, no version folders, and no folder {name!r} with either")
 
 
 def package(name: str, version: int, path: Path) -> ModelPackage:

@@ -9,7 +9,7 @@ from nicegui import events, ui
 from tidemill.console import format as form
 from tidemill.console.charts import label
 from tidemill.console.curl import call
-from tidemill.console.pages.parts import box, copy_button, words
+from tidemill.console.pages.parts import box, column, copy_button, words
 from tidemill.console.rates import Point, batch_rows
 from tidemill.console.snapshot import Model, ModelKey, Overview
 from tidemill.core.tensor import TensorSpec
@@ -17,32 +17,21 @@ from tidemill.core.tensor import TensorSpec
 TONES = {"AVAILABLE": "good", "LOADING": "warn", "UNLOADING": "warn", "FAILED": "bad"}
 
 
-def _column(name: str, title: str, *, left: bool = False, hidden: str = "", text: bool = False) -> dict[str, Any]:
-    """`hidden` is the class of the widths at which the column goes; with `text` the row holds its value written out."""
-    column: dict[str, Any] = {
-        "name": name, "label": title, "field": name, "sortable": True, "align": "left" if left else "right",
-        "classes": hidden, "headerClasses": hidden,
-    }  # fmt: skip
-    if text:
-        column[":format"] = f"(value, row) => row.{name}_text"
-    return column
-
-
 COLUMNS = [
-    _column("name", "model", left=True),
-    _column("version", "v"),
-    _column("state", "state", left=True),
-    _column("engine", "engine", left=True, hidden="second first"),
-    _column("format", "format", left=True, hidden="third second first"),
-    _column("size", "size", hidden="third second first", text=True),
-    _column("max_batch", "batch max", hidden="second first", text=True),
-    _column("requests", "requests", text=True),
-    _column("failures", "failures", text=True),
-    _column("waiting", "waiting", hidden="first", text=True),
-    _column("batch", "batch mean", hidden="second first", text=True),
-    _column("p50", "p50", hidden="first", text=True),
-    _column("p99", "p99", hidden="first", text=True),
-    _column("price", "price", hidden="second first", text=True),
+    column("name", "model", left=True),
+    column("version", "v"),
+    column("state", "state", left=True),
+    column("engine", "engine", left=True, hidden="second first"),
+    column("format", "format", left=True, hidden="third second first"),
+    column("size", "size", hidden="third second first", text=True),
+    column("max_batch", "batch max", hidden="second first", text=True),
+    column("requests", "requests", text=True),
+    column("failures", "failures", text=True),
+    column("waiting", "waiting", hidden="first", text=True),
+    column("batch", "batch mean", hidden="second first", text=True),
+    column("p50", "p50", hidden="first", text=True),
+    column("p99", "p99", hidden="first", text=True),
+    column("price", "price", hidden="second first", text=True),
 ]
 NAME_CELL = """<q-td :props="props"><button class="opens" type="button">{{ props.value }}</button></q-td>"""
 STATE_CELL = """<q-td :props="props"><span :class="props.row.tone">● {{ props.value }}</span>

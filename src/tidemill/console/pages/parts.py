@@ -6,6 +6,7 @@ import html
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from nicegui import ui
 
@@ -53,3 +54,15 @@ def copy_button(text: str) -> ui.element:
         ui.html("copy", sanitize=False, tag="span")
     button.on("click", js_handler=COPY % json.dumps(text))
     return button
+
+
+def column(name: str, title: str, *, left: bool = False, hidden: str = "", text: bool = False) -> dict[str, Any]:
+    """A column of a table. `hidden` is the class of the widths at which it goes; with `text` the row holds its value
+    written out."""
+    column: dict[str, Any] = {
+        "name": name, "label": title, "field": name, "sortable": True, "align": "left" if left else "right",
+        "classes": hidden, "headerClasses": hidden,
+    }  # fmt: skip
+    if text:
+        column[":format"] = f"(value, row) => row.{name}_text"
+    return column

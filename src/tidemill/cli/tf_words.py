@@ -1,0 +1,107 @@
+"""TensorFlow Serving's start line in our words; pure, used by `serve` and by `tensorflow_model_server`.
+
+Its flags are `--name=value` or `--name value`, with one dash or two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from tidemill.core.errors import InvalidSetting
+
+GRPC_PORT = 8500
+"""TensorFlow Serving's own default for `--port`."""
+TAKEN = {
+    "port": "port",
+    "rest_api_port": "rest_api_port",
+    "rest_api_timeout_in_ms": "request_timeout_ms",
+    "tensorflow_intra_op_parallelism": "threads",
+    "tensorflow_session_parallelism": "threads",
+}
+"""A number of theirs -> the setting of ours."""
+WITHOUT_EFFECT = {
+    "enable_batching": "requests are batched anyway, without delay; see `max_batch`",
+    "rest_api_num_threads": "one loop reads every request",
+    "grpc_max_threads": "one loop reads every request",
+    "tensorflow_inter_op_parallelism": "the engines here run one operator after the other",
+    "enable_model_warmup": "every model is warmed up",
+    "tensorflow_session_config_file": "there is no TensorFlow session",
+    "xla_cpu_compilation_enabled": "there is no XLA",
+    "grpc_channel_arguments": "the bounds of gRPC are settings",
+    "num_load_threads": "models are loaded one after the other",
+    "num_unload_threads": "models are unloaded one after the other",
+}
+"""Flags that ask for nothing we would do otherwise, with the reason, which is told once."""
+OWN = ("host", "insecure", "max_batch", "data_dir", "log_format", "log_level", "engine", "instances", "threads")
+"""Settings of ours that may stand beside them."""
+BOOLS = frozenset({"enable_batching", "enable_model_warmup", "insecure", "xla_cpu_compilation_enabled"})
+KNOWN = frozenset({"model_name", "model_base_path", *TAKEN, *WITHOUT_EFFECT, *OWN})
+MARKS = ("model_name", "model_base_path", "rest_api_port")
+"""By these a start line is recognised."""
+
+
+class StartLine(NamedTuple):
+    """`flags` for the settings, `models` for `serve`, and what is to be told."""
+
+    flags: dict[str, Any]
+    models: list[str]
+    notes: list[str]
+
+
+def is_start_line(arguments: Sequence[str]) -> bool:
+    """Whether `arguments` of `serve` are TensorFlow Serving's."""
+    return any(_split(each)[0] in MARKS for each in arguments if each.startswith("-"))
+
+
+def read(arguments: Sequence[str]) -> StartLine:
+    """Raises `InvalidSetting` for a flag that is unknown or has no sensible value, and for no model."""
+    given = _given(arguments)
+    flags: dict[str, Any] = {"http_port": 0, "grpc_port": 0, "no_console": True, "no_auth": True, "port": GRPC_PORT}
+    notes = []
+    for name, value in given.items():
+        if name in TAKEN:
+            flags[TAKEN[name]] = _number(name, value)
+        elif name in WITHOUT_EFFECT:
+            notes.append(f"--{name} has no effect: {WITHOUT_EFFECT[name]}")
+        elif name in OWN:
+            flags[name] = value.lower() not in {"false", "0"} if name in BOOLS else value
+    path = given.get("model_base_path")
+    if not path:
+        raise InvalidSetting("--model_base_path is missing: the folder of the model's versions, or the one above it")
+    return StartLine(flags, [f"{given.get('model_name', 'default')}={path}"], notes)
+
+
+def _given(arguments: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    waiting = list(arguments)
+    while waiting:
+        word = waiting.pop(0)
+        name, value = _split(word)
+        if not word.startswith("-") or name not in KNOWN:
+            near = get_close_matches(name, KNOWN, n=1)
+            hint = f"; did you mean --{near[0]}?" if near else ""
+            raise InvalidSetting(f"{word!r} is no flag of TensorFlow Serving's that is known here{hint}")
+        if value is None:
+            follows = bool(waiting) and not waiting[0].startswith("-")
+            if name in BOOLS:
+                value = waiting.pop(0) if follows and waiting[0].lower() in {"true", "false", "0", "1"} else "true"
+            elif not follows:
+                raise InvalidSetting(f"--{name} wants a value: --{name}=...")
+            else:
+                value = waiting.pop(0)
+        found[name] = value
+    return found
+
+
+def _split(word: str) -> tuple[str, str | None]:
+    name, equals, value = word.lstrip("-").partition("=")
+    return name.replace("-", "_"), value if equals else None
+
+
+def _number(name: str, value: str) -> int:
+    try:
+        return int(value)
+    except ValueError as error:
+        raise InvalidSetting(f"--{name}={value}: expected a whole number") from error

@@ -1,0 +1,1 @@
+"""Solvers that leave weights out."""

@@ -1,0 +1,172 @@
+"""Drops whole units (FFN columns, heads, coupled channels) from a model; runs in the command line's process.
+
+Three passes: which units go is decided from the moments of the model as it is; then the layer-wise engine fits every
+consumer to what is left, each seeing its already thinner predecessors; then the tensors shrink.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tidemill.compress.forms import Dense
+from tidemill.compress.graph import Graph
+from tidemill.compress.groups import ChannelGroup
+from tidemill.compress.hessian import hessian
+from tidemill.compress.layers import Layer
+from tidemill.compress.method import Outcome
+from tidemill.compress.moments import Captured
+from tidemill.compress.prune import structured
+from tidemill.compress.prune.allocation import Curve, allocate
+from tidemill.compress.prune.sense import Sense
+from tidemill.compress.prune.structured import Consumer, Order
+from tidemill.compress.prune.surgeon import SOLVER
+from tidemill.compress.task import LayerResult
+from tidemill.compress.workbench import Workbench
+from tidemill.core.errors import InvalidRecipe, RefusedLayer
+from tidemill.core.tensor import Array
+
+
+def run(bench: Workbench, options: Mapping[str, Any]) -> Outcome:
+    """`sparsity` of the units of each group, or of all groups' weights where `allocation` is curves. A group is taken
+    when the step is for all its consumers. Raises `InvalidRecipe` where there is none."""
+    kind, share, damping = str(options["units"]), float(options["sparsity"]), float(options["damping"])
+    groups = _groups(bench, kind)
+    sense = Sense(bench.graph, bench.data.fit) if options["allocation"] == "curves" else None
+    orders, curves, notes = _orders(bench, groups, share, damping, sense)
+    shares = allocate(curves, share) if sense is not None else dict.fromkeys(orders, share)
+    keeps = {name: orders[name].keep(_left(groups[name].size, shares[name])) for name in orders}
+    columns = {
+        reader.layer.name: {"columns": np.sort(reader.places[keep], axis=None).tolist()}
+        for name, keep in keeps.items()
+        for reader in groups[name].consumers
+    }
+    solved = bench.layerwise(SOLVER, lambda layer: layer.name in columns, {"damping": damping, "units": columns})
+    graph = solved.graph.copy()
+    for name, keep in keeps.items():
+        unsolved = [layer.name for layer in _readers(groups[name]) if layer.name not in solved.layers]
+        if unsolved:
+            notes.append(f"{name} keeps its units: {', '.join(unsolved)} could not be fitted to fewer")
+            continue
+        graph.remove(_again(graph, name), keep)
+        notes.append(f"{name} keeps {len(keep)} of {groups[name].size} units")
+    return Outcome(graph, _thinned(graph, solved.layers), notes=(*solved.notes, *notes))
+
+
+def _readers(group: ChannelGroup) -> list[Layer]:
+    return [reader.layer for reader in group.consumers]
+
+
+def _groups(bench: Workbench, kind: str) -> dict[str, ChannelGroup]:
+    ours = {layer.name for layer in bench.layers()}
+    every = [group for group in bench.graph.channel_groups() if kind in {"all", group.kind}]
+    found = {
+        group.name: group
+        for group in every
+        if group.size > 1 and group.consumers and ours >= {layer.name for layer in _readers(group)}
+    }
+    if not found:
+        kinds = sorted({group.kind for group in bench.graph.channel_groups()})
+        raise InvalidRecipe(
+            f"units={kind}: there are no such units whose readers are all in this step; the model has "
+            f"{', '.join(kinds) or 'no units that can be dropped'}"
+        )
+    return found
+
+
+def _left(size: int, share: float) -> int:
+    return max(1, size - round(size * share))
+
+
+def _orders(
+    bench: Workbench, groups: Mapping[str, ChannelGroup], share: float, damping: float, sense: Sense | None
+) -> tuple[dict[str, Order], dict[str, Curve], list[str]]:
+    """Of every group, as soon as the moments of its consumers have been taken, so that no more are held than needed;
+    curves where `sense` is given; and why a group is left."""
+    whose = {layer.name: name for name, group in groups.items() for layer in _readers(group)}
+    layers = [layer for layer in bench.layers() if layer.name in whose]
+    waiting = {name: len(_readers(group)) for name, group in groups.items()}
+    found: dict[str, list[_Reader]] = {name: [] for name in groups}
+    refused: dict[str, str] = {}
+    orders: dict[str, Order] = {}
+    curves: dict[str, Curve] = {}
+    for stage, moments in bench.stages(layers):
+        for layer in stage.layers:
+            name = whose[layer.name]
+            try:
+                found[name].append(_reader(bench.graph, groups[name], layer, moments[layer.name], damping))
+            except RefusedLayer as error:
+                refused[name] = error.message
+            waiting[name] -= 1
+            if waiting[name] or name in refused:
+                continue
+            readers = found.pop(name)
+            orders[name] = structured.order([each.consumer for each in readers])
+            if sense is not None:
+                curves[name] = _curve(bench.graph, groups[name], readers, orders[name], share, sense)
+    return orders, curves, [f"{name} keeps its units: {reason}" for name, reason in refused.items()]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Reader:
+    """`mean` is that of the inputs where a bias can take a change of it up."""
+
+    layer: Layer
+    consumer: Consumer
+    mean: Array | None
+
+
+def _reader(graph: Graph, group: ChannelGroup, layer: Layer, captured: Sequence[Captured], damping: float) -> _Reader:
+    if len(captured) != 1:
+        raise RefusedLayer(f"{layer.name} is convolved in groups, and reads its units apart")
+    centred = layer.bias is not None
+    of = hessian(captured[0].fit, damping, centred=centred)
+    weight = graph.weight(layer).astype(np.float64)
+    places = next(reader.places for reader in group.consumers if reader.layer.name == layer.name)
+    whole = structured.whole(weight, of.matrix)
+    consumer = Consumer(weight, of.matrix, places, 1 / whole if whole > 0 else 1.0)
+    return _Reader(layer, consumer, captured[0].fit.mean if centred else None)
+
+
+def _curve(
+    graph: Graph, group: ChannelGroup, readers: Sequence[_Reader], order: Order, share: float, sense: Sense
+) -> Curve:
+    """The consumers' losses over the share of units dropped, scaled to what dropping `share` of this group alone does
+    to the model's outputs."""
+    size = len(order.units)
+    left = min(_left(size, share), size - 1)
+    keep = order.keep(left)
+    changed = graph.copy()
+    for each in readers:
+        columns = np.sort(each.consumer.columns[keep], axis=None)
+        thin = np.zeros_like(each.consumer.weight)
+        thin[:, columns] = structured.fit(each.consumer.weight, each.consumer.matrix, columns)
+        bias = graph.bias(each.layer)
+        if bias is not None and each.mean is not None:
+            bias = bias + (each.consumer.weight - thin) @ each.mean
+        changed.set_dense(each.layer, thin, bias)
+    here = float(order.losses[size - left - 1])
+    scale = sense.moved(changed) / here if here > 0 else 0.0
+    shares = (0.0, *((np.arange(size - 1) + 1) / size).tolist())
+    return Curve(float(_weights(group)), shares, (0.0, *(order.losses * scale).tolist()))
+
+
+def _weights(group: ChannelGroup) -> int:
+    return sum(member.layer.size for member in (*group.producers, *group.consumers))
+
+
+def _again(graph: Graph, name: str) -> ChannelGroup:
+    return next(group for group in graph.channel_groups() if group.name == name)
+
+
+def _thinned(graph: Graph, results: Mapping[str, LayerResult]) -> dict[str, LayerResult]:
+    """With the weights as they ended."""
+    layers = {layer.name: layer for layer in graph.layers()}
+    return {
+        name: replace(result, form=Dense(graph.weight(layers[name])), bias=graph.bias(layers[name]))
+        for name, result in results.items()
+        if name in layers
+    }

@@ -1,0 +1,1 @@
+"""Solvers that give weights and activations fewer values."""

@@ -1,0 +1,99 @@
+"""`int8`: weights and activations of 8 bits, static or dynamic; runs in the command line's process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from tidemill.compress import fuse
+from tidemill.compress.graph import Graph
+from tidemill.compress.layers import Layer
+from tidemill.compress.method import Method, Option, Outcome
+from tidemill.compress.quantise import dynamic, embedding, ranges, smooth, static
+from tidemill.compress.quantise.qdq import OPSET_MIN
+from tidemill.compress.quantise.watch import sample, watch
+from tidemill.compress.task import LayerResult
+from tidemill.compress.workbench import Workbench
+from tidemill.core.errors import BadData, InvalidRecipe
+
+OPTIONS: Final = {
+    "dynamic": Option(bool, False, "find each input's range in every call, instead of once on calibration data"),
+    "smooth": Option(bool, True, "move activations' outliers into weights (SmoothQuant)"),
+    "strength": Option(float, 0.0, "how much of them is moved; 0 tries several for each input", 0.0, 1.0),
+    "smooth_in_front": Option(bool, True, "multiply where nothing before the input can take the outliers' scales up"),
+    "range": Option(str, "mse", "how activations' ranges are chosen", choices=ranges.CHOICES),
+    "per_channel": Option(bool, True, "a scale for each row of weights, instead of one for all"),
+    "reduce_range": Option(bool, False, "7-bit weights, for processors without VNNI, whose 16-bit sums overflow"),
+    "compensate": Option(bool, True, "weights make up for the rounding of those before them"),
+    "attention": Option(bool, True, "attention's two products in int8 too (static only)"),
+    "embeddings": Option(bool, True, "embeddings as int8, a scale for each row"),
+}
+
+
+def run(bench: Workbench, options: Mapping[str, Any]) -> list[Outcome]:
+    """Raises `BadData`, and `InvalidRecipe` where no layer of the step can be quantised."""
+    given = METHOD.settle(options)
+    graph = bench.graph.copy()
+    if graph.opset() < OPSET_MIN:
+        raise InvalidRecipe(
+            f"the model is of opset {graph.opset()}, and int8 needs {OPSET_MIN}: export it anew, or convert it with "
+            "onnx.version_converter"
+        )
+    asked = {layer.name for layer in bench.layers()}
+    notes = fuse.fuse(graph)
+    results: dict[str, LayerResult] = {}
+    refused: list[tuple[str, str]] = []
+    if given["embeddings"]:
+        tables = [layer for layer in graph.layers() if layer.op == "Gather" and layer.name in asked]
+        refused += [(layer.name, "other layers use its weights too") for layer in tables if layer.shared]
+        results = {layer.name: embedding.quantise(graph, layer) for layer in tables if not layer.shared}
+    fit, held, threads = bench.data.fit, bench.data.held, bench.settings.threads
+    if given["smooth"]:
+        notes += _smoothed(graph, _chosen(graph, asked, matrices=True), given, bench)
+    bits = 7 if given["reduce_range"] else 8
+    if given["dynamic"]:
+        layers = _chosen(graph, asked, matrices=True)
+        found, more = dynamic.quantise(
+            graph, layers, fit, held, bits, given["per_channel"], given["compensate"], threads
+        )
+        refused += [
+            (layer.name, "a convolution is slower with dynamic int8 than in float")
+            for layer in _chosen(graph, asked)
+            if layer.op == "Conv"
+        ]
+    else:
+        plan = static.Plan(
+            given["range"], bits, given["per_channel"], given["attention"], given["compensate"], True, threads
+        )
+        found, more = static.quantise(graph, _chosen(graph, asked), fit, held, plan)
+    results.update(found)
+    if not results:
+        reasons = "; ".join(f"{name}: {why}" for name, why in (refused + more)[:4]) or "it has no layers"
+        raise InvalidRecipe(f"no layer of the model can be quantised to int8: {reasons}")
+    left = [(each.node, each.reason) for each in bench.graph.left_alone()]
+    notes += [f"{name} was left alone: {why}" for name, why in (*refused, *more, *left)]
+    return [Outcome(graph, results, notes=tuple(notes))]
+
+
+def _chosen(graph: Graph, asked: set[str], matrices: bool = False) -> list[Layer]:
+    ops = {"MatMul", "Gemm"} if matrices else {"MatMul", "Gemm", "Conv"}
+    return [layer for layer in graph.layers() if layer.name in asked and layer.op in ops]
+
+
+def _smoothed(graph: Graph, layers: Sequence[Layer], given: Mapping[str, Any], bench: Workbench) -> list[str]:
+    if not layers:
+        return []
+    fit, threads = bench.data.fit, bench.settings.threads
+    inputs = {layer.input: -1 for layer in layers}
+    seen = watch(graph, inputs, fit, threads, histograms=False)
+    strength = given["strength"]
+    rows = {} if strength else sample(graph, list(inputs), fit, threads, smooth.ROWS, bench.seed)
+    moves = smooth.shifts(graph, layers, seen, rows, strength)
+    first = next(iter(fit), None)
+    if first is None:
+        raise BadData("the calibration data has no row; give at least a few that look like what the model will see")
+    folded, multiplied = smooth.apply(graph, moves, static.alike(graph, first, threads), given["smooth_in_front"])
+    return [f"{folded} inputs smoothed within layers before them, {multiplied} by a multiplication"] if moves else []
+
+
+METHOD = Method("int8", "8-bit weights and activations, static or dynamic", OPTIONS, run=run)

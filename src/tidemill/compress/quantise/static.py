@@ -1,0 +1,237 @@
+"""Static int8: every layer's input has one scale, found on calibration data; runs in the command line's process.
+
+Smoothing first (it changes the float graph and not its answers), then ranges and moments of what the layers see, then
+weights, then one edit of the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from tidemill.compress.forms import Activation, Uniform
+from tidemill.compress.graph import Graph
+from tidemill.compress.hessian import hessian
+from tidemill.compress.layers import Layer
+from tidemill.compress.quantise import ranges, rounding
+from tidemill.compress.quantise.pairs import Pair, pairs
+from tidemill.compress.quantise.qdq import Writer
+from tidemill.compress.quantise.sites import Product, products, through
+from tidemill.compress.quantise.watch import Batches, Seen, Tick, watch
+from tidemill.compress.task import LayerResult
+from tidemill.compress.wiring import Wiring
+from tidemill.core.errors import RefusedLayer
+from tidemill.core.tensor import Array
+
+DAMPING: Final = 0.01
+AXES: Final = {"Conv": 1, "Gemm": -1, "MatMul": -1}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the options of `int8` say about static quantisation."""
+
+    choice: str = "mse"
+    weight_bits: int = 8
+    per_channel: bool = True
+    attention: bool = True
+    compensate: bool = True
+    bias: bool = True
+    threads: int = 2
+
+
+def quantise(
+    graph: Graph, layers: Sequence[Layer], fit: Batches, held: Batches, plan: Plan, tick: Tick | None = None
+) -> tuple[dict[str, LayerResult], list[tuple[str, str]]]:
+    """Change `graph` in place: its `layers` (MatMul, Gemm, Conv) compute in int8. Gives their results, and which were
+    refused and why."""
+    refused = [(layer.name, why) for layer in layers if (why := _unfit(graph, layer))]
+    without = {name for name, _ in refused}
+    layers = [layer for layer in layers if layer.name not in without]
+    if not layers:
+        return {}, refused
+    both = products(graph, {layer.name for layer in layers}) if plan.attention else []
+    coded = through(graph, layers)
+    grids = _grids(graph, layers, both, coded, fit, plan, tick)
+    matrices = [layer for layer in layers if layer.op != "Conv" and layer.operand == 1]
+    inputs = {layer.input: grids[layer.input, False] for layer in matrices}
+    learned = pairs(graph, inputs, fit, plan.threads, tick)
+    judged = pairs(graph, inputs, held, plan.threads, tick)
+    results: dict[str, LayerResult] = {}
+    for layer in layers:
+        grid = grids[layer.input, False]
+        pair, other = learned.get(layer.input), judged.get(layer.input)
+        try:
+            results[layer.name] = _solved(graph, layer, grid, pair, other, plan)
+        except RefusedLayer as error:
+            refused.append((layer.name, str(error)))
+    kept = [layer for layer in layers if layer.name in results]
+    _write(graph, kept, results, grids, both, coded)
+    return results, refused
+
+
+def _unfit(graph: Graph, layer: Layer) -> str:
+    if layer.through:
+        return "its weights come through a Transpose"
+    if layer.op == "Gemm" and any(each.name in {"transA", "alpha"} for each in graph.node(layer.name).attribute):
+        return "its Gemm turns or scales its input"
+    return ""
+
+
+def _grids(
+    graph: Graph,
+    layers: Sequence[Layer],
+    both: Sequence[Product],
+    coded: Sequence[str],
+    fit: Batches,
+    plan: Plan,
+    tick: Tick | None,
+) -> dict[tuple[str, bool], Activation]:
+    """By tensor and whether its codes are signed."""
+    wanted: dict[tuple[str, bool], None] = {(layer.input, False): None for layer in layers}
+    wanted |= {(name, False): None for name in coded}
+    wanted |= {(each.left, False): None for each in both} | {(each.right, True): None for each in both}
+    wiring = Wiring(graph)
+    fixed = {name: ranges.laid(0.0, 1.0) for name, _ in wanted if wiring.made_by(name, "Softmax", "Sigmoid")}
+    seen: Mapping[str, Seen] = {}
+    if any(name not in fixed for name, _ in wanted):
+        seen = watch(graph, {name: None for name, _ in wanted if name not in fixed}, fit, plan.threads, tick)
+    return {
+        (name, signed): fixed.get(name) or ranges.choose(seen[name].histogram, seen[name].edges, plan.choice, signed)
+        for name, signed in wanted
+    }
+
+
+def _solved(
+    graph: Graph, layer: Layer, grid: Activation, pair: Pair | None, other: Pair | None, plan: Plan
+) -> LayerResult:
+    weight, bias = graph.weight(layer), graph.bias(layer)
+    alike = not plan.per_channel or (layer.operand == 0 and layer.op == "MatMul")
+    scales = rounding.row_scales(weight, plan.weight_bits, alike)
+    notes: tuple[str, ...] = ()
+    damping = 0.0
+    if pair is not None and plan.compensate:
+        found = hessian(pair.moments, DAMPING)
+        codes = rounding.compensated(weight, scales, plan.weight_bits, found)
+        notes, damping = found.notes, found.damping
+    else:
+        codes = rounding.nearest(weight, scales, plan.weight_bits)
+    form = uniform(codes, scales)
+    decoded = form.decode()
+    if pair is not None and bias is not None and plan.bias:
+        # The input's own error is left out: where a few tokens are cut, the mean would move all the others.
+        bias = np.asarray(bias + (weight.astype(np.float64) - decoded) @ pair.mean, np.float32)
+    errors = [0.0 if each is None else each.loss(weight, decoded) for each in (pair, other)]
+    return LayerResult(form, bias, grid, errors[0], errors[1], damping, notes)
+
+
+def uniform(codes: Array, scales: Array) -> Uniform:
+    middle = np.full((len(codes), 1), 128, np.uint8)
+    return Uniform((codes.astype(np.int16) + 128).astype(np.uint8), scales.astype(np.float32)[:, None], middle, 8)
+
+
+def _write(
+    graph: Graph,
+    layers: Sequence[Layer],
+    results: Mapping[str, LayerResult],
+    grids: Mapping[tuple[str, bool], Activation],
+    both: Sequence[Product],
+    coded: Sequence[str],
+) -> None:
+    wiring = Wiring(graph)
+    apart = {each.right: each for each in both}
+    by_output = {layer.output: layer for layer in layers}
+    signed = [each for each in both if _may_be_signed(wiring, by_output, each)]
+    writer = Writer(graph)
+    done = set()
+    for name in coded:
+        readers = [
+            (node.name, at)
+            for node in wiring.readers.get(name, [])
+            for at, each in enumerate(node.input)
+            if each == name
+        ]
+        writer.activation(name, list(dict.fromkeys(readers)), grids[name, False], False)
+        done.add(name)
+    edges: dict[str, list[tuple[str, int]]] = {}
+    for layer in layers:
+        if layer.input not in done:
+            edges.setdefault(layer.input, []).append((layer.name, 0 if layer.operand else 1))
+    for name, readers in edges.items():
+        writer.activation(name, readers, grids[name, False], False)
+    for layer in layers:
+        result = results[layer.name]
+        assert isinstance(result.form, Uniform)
+        _write_layer(graph, writer, layer, result, split=layer.output in apart and apart[layer.output] in signed)
+    for each in both:
+        left = grids[each.left, False]
+        writer.activation(graph.node(each.node).input[0], [(each.node, 0)], left, False)
+        grid = grids[each.right, True]
+        if each in signed:
+            writer.moved(each.node, 1, each.right_moves, grid, results[by_output[each.right].name].bias)
+        else:
+            writer.activation(graph.node(each.node).input[1], [(each.node, 1)], grid, False)
+    writer.finish()
+
+
+def _may_be_signed(wiring: Wiring, by_output: Mapping[str, Layer], each: Product) -> bool:
+    """onnxruntime joins QuantizeLinear to the Gemm before it, and then has no kernel for int8: the bias's Add is what
+    keeps them apart, so there must be one, and a Reshape for it to follow."""
+    layer = by_output.get(each.right)
+    if layer is None or layer.op != "Gemm" or layer.bias is None or not each.right_moves:
+        return False
+    first = next(node for node in wiring.graph.nodes if node.name == each.right_moves[0])
+    return bool(first.op_type == "Reshape")
+
+
+def _write_layer(graph: Graph, writer: Writer, layer: Layer, result: LayerResult, split: bool) -> None:
+    form = result.form
+    assert isinstance(form, Uniform)
+    assert result.activation is not None
+    codes = (form.codes.astype(np.int16) - 128).astype(np.int8)
+    scales = form.scales[:, 0]
+    stored = graph.array(layer.weight)
+    if layer.op == "Conv":
+        writer.weight((layer.name, 1), codes.reshape(stored.shape), scales, 0)
+    elif layer.operand == 0:
+        writer.weight((layer.name, 0), codes if layer.out_major else np.ascontiguousarray(codes.T), scales[:1], None)
+    else:
+        axis = 0 if layer.out_major else 1
+        writer.weight((layer.name, 1), codes if axis == 0 else np.ascontiguousarray(codes.T), scales, axis)
+    if result.bias is None:
+        return
+    if split:
+        writer.unbiased(layer.name, 2)
+    elif layer.op in {"Gemm", "Conv"}:
+        writer.bias(layer.name, 2, result.bias, scales.astype(np.float64) * result.activation.scale)
+    elif layer.bias is not None:
+        given = graph.array(layer.bias)
+        writer.constant(
+            layer.add, layer.bias, result.bias.reshape(given.shape) if given.size == result.bias.size else result.bias
+        )
+
+
+Checked = Callable[[Graph], bool]
+
+
+def alike(graph: Graph, batch: Mapping[str, Array], threads: int, tolerance: float = 1e-3) -> Checked:
+    """Whether another graph gives `graph`'s answers on `batch`, to within `tolerance` of each output's largest."""
+    before = _answers(graph, batch, threads)
+
+    def same(other: Graph) -> bool:
+        return all(
+            np.allclose(a, b, rtol=0, atol=tolerance * max(float(np.abs(a).max(initial=0)), 1e-6))
+            for a, b in zip(before, _answers(other, batch, threads), strict=True)
+            if a.dtype.kind == "f"
+        )
+
+    return same
+
+
+def _answers(graph: Graph, batch: Mapping[str, Array], threads: int) -> list[Any]:
+    session = graph.session(None, threads)
+    names = {each.name for each in session.get_inputs()}
+    return list(session.run(None, {name: array for name, array in batch.items() if name in names}))
