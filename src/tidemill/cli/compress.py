@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from tidemill.cli.common import json_option, print_json, print_table, setting_options, settled, size
 from tidemill.core.registry import BUILT_IN
@@ -96,7 +97,7 @@ def compress_command(
         click.echo("tidemill: interrupted; the same command takes up where this one stopped", err=True)
         raise
     if as_json:
-        print_json([told(each) for each in finished])
+        print_json([msgspec.to_builtins(told(each), enc_hook=str) for each in finished])
     else:
         _print(finished, "" if models is None else f" --models {shlex.quote(str(models))}")
 

@@ -21,7 +21,7 @@ from tidemill.core.errors import InvalidRecipe
 from tidemill.core.tensor import Array
 
 SEARCHES = ("auto", "sweep", "alternate", "eliminate")
-ELIMINATE_MAX = 5e9
+ELIMINATE_MAX = 1e9
 """Layers of up to so many out · in³ are searched weight by weight too, which takes a few seconds."""
 COMPARE_MAX = 5e9
 """And those of up to so many out · in³ keep the best of all searches."""

@@ -21,6 +21,7 @@ from tidemill.compress.prune.front import front
 from tidemill.compress.prune.levels import Levels
 from tidemill.compress.prune.paths import Path
 from tidemill.compress.prune.point import Spot
+from tidemill.compress.prune.pooled import pooled
 from tidemill.compress.prune.slices import Slice
 from tidemill.compress.workbench import Workbench
 from tidemill.core.errors import InvalidRecipe
@@ -59,7 +60,12 @@ class Made:
 
 
 def run(bench: Workbench, options: Mapping[str, Any]) -> list[Outcome]:
-    """Embeddings are left as they are: a look-up has no H. Raises `InvalidRecipe`."""
+    """Embeddings are left as they are: a look-up has no H. Raises `InvalidRecipe`, `BadData`."""
+    with pooled(bench) as shared:
+        return _run(shared, options)
+
+
+def _run(bench: Workbench, options: Mapping[str, Any]) -> list[Outcome]:
     seen = Slice(bench, int(options["slice"]))
     levels = Levels(bench, seen, float(options["first"]), float(options["damping"]))
     if not levels.total:

@@ -16,6 +16,7 @@ from typing import Any
 from tidemill.compress.hessian import DAMPING
 from tidemill.compress.method import Method, Option, Outcome
 from tidemill.compress.prune.levels import Levels
+from tidemill.compress.prune.pooled import pooled
 from tidemill.compress.prune.rounds import Asked, search, search_classic
 from tidemill.compress.prune.slices import Slice
 from tidemill.compress.prune.space import Space
@@ -56,7 +57,12 @@ OPTIONS = {
 
 
 def run(bench: Workbench, options: Mapping[str, Any]) -> list[Outcome]:
-    """Embeddings are left as they are: a look-up has no H. Raises `InvalidRecipe`."""
+    """Embeddings are left as they are: a look-up has no H. Raises `InvalidRecipe`, `BadData`."""
+    with pooled(bench) as shared:
+        return _run(shared, options)
+
+
+def _run(bench: Workbench, options: Mapping[str, Any]) -> list[Outcome]:
     seen = Slice(bench, int(options["slice"]))
     space = _space(bench, seen, options)
     if not space.total:
@@ -97,7 +103,7 @@ def _space(bench: Workbench, seen: Slice, options: Mapping[str, Any]) -> Space:
 
 METHOD = Method(
     "zero-one",
-    "a 0-1 programme keeps or drops weights, N:M patterns or blocks under limits on size and on every answer's loss",
+    "a 0-1 programme keeps or drops weights, N:M patterns, blocks or units, within limits on size, loss and time",
     OPTIONS,
     run=run,
 )

@@ -17,7 +17,7 @@ from tidemill.compress.fuse import MICROSOFT
 from tidemill.compress.graph import Graph
 from tidemill.compress.hessian import hessian
 from tidemill.compress.layers import Layer
-from tidemill.compress.quantise import rounding
+from tidemill.compress.quantise import attention, rounding
 from tidemill.compress.quantise.pairs import pairs
 from tidemill.compress.quantise.ranges import laid
 from tidemill.compress.quantise.static import uniform
@@ -37,6 +37,7 @@ def quantise(
     bits: int,
     per_channel: bool,
     compensate: bool,
+    fused: bool,
     threads: int,
 ) -> tuple[dict[str, LayerResult], list[tuple[str, str]]]:
     """Change `graph` in place. Gives the results of its `layers` (MatMul and Gemm), and which were refused and why."""
@@ -53,6 +54,7 @@ def quantise(
     results: dict[str, LayerResult] = {}
     new: dict[str, list[Any]] = {}
     coded: dict[str, tuple[str, str, str]] = {}
+    solved: dict[str, tuple[Layer, Array, Array, Array | None]] = {}
     graph.use_domain(MICROSOFT)
     for layer in layers:
         weight, bias = graph.weight(layer), graph.bias(layer)
@@ -72,6 +74,18 @@ def quantise(
         errors = [0.0 if each is None else each.loss(weight, form.decode()) for each in (pair, other)]
         activation = Activation(dynamic=True)
         results[layer.name] = LayerResult(form, bias, activation, errors[0], errors[1], found.damping, found.notes)
+        solved[layer.name] = (layer, codes, scales, bias)
+    for each in attention.find(graph, {name: found[0] for name, found in solved.items()}) if fused else []:
+        parts = [solved.pop(layer.name) for layer in each.layers]
+        before = _coded(coded, each.layers[0])
+        beside = [np.zeros(len(part[2]), np.float32) if part[3] is None else part[3] for part in parts]
+        columns = np.concatenate([part[1] for part in parts])
+        after = attention.write(
+            graph, each, coded[each.layers[0].input], np.ascontiguousarray(columns.T),
+            np.concatenate([part[2] for part in parts]), np.concatenate(beside),
+        )  # fmt: skip
+        new[each.last] = [*before, *after]
+    for layer, codes, scales, bias in solved.values():
         _write(graph, new, coded, layer, codes, scales, bias)
     graph.replace(new)
     graph.drop_unused()
@@ -80,6 +94,15 @@ def quantise(
 
 def _fits(layer: Layer) -> bool:
     return layer.operand == 1 and not layer.through
+
+
+def _coded(coded: dict[str, tuple[str, str, str]], layer: Layer) -> list[Any]:
+    """What quantises the layer's input, where nothing does yet."""
+    if layer.input in coded:
+        return []
+    names = (f"{layer.input}.codes", f"{layer.input}.scale", f"{layer.input}.zero")
+    coded[layer.input] = names
+    return [onnx.helper.make_node("DynamicQuantizeLinear", [layer.input], list(names), name=names[0])]
 
 
 def _write(

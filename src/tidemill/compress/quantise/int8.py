@@ -16,6 +16,7 @@ from tidemill.compress.task import LayerResult
 from tidemill.compress.workbench import Workbench
 from tidemill.core.errors import BadData, InvalidRecipe
 
+REASONS_MAX: Final = 8
 OPTIONS: Final = {
     "dynamic": Option(bool, False, "find each input's range in every call, instead of once on calibration data"),
     "smooth": Option(bool, True, "move activations' outliers into weights (SmoothQuant)"),
@@ -25,7 +26,7 @@ OPTIONS: Final = {
     "per_channel": Option(bool, True, "a scale for each row of weights, instead of one for all"),
     "reduce_range": Option(bool, False, "7-bit weights, for processors without VNNI, whose 16-bit sums overflow"),
     "compensate": Option(bool, True, "weights make up for the rounding of those before them"),
-    "attention": Option(bool, True, "attention's two products in int8 too (static only)"),
+    "attention": Option(bool, True, "static: attention's products in int8 too; dynamic: attention as one node of onnxruntime"),
     "embeddings": Option(bool, True, "embeddings as int8, a scale for each row"),
 }
 
@@ -33,12 +34,7 @@ OPTIONS: Final = {
 def run(bench: Workbench, options: Mapping[str, Any]) -> list[Outcome]:
     """Raises `BadData`, and `InvalidRecipe` where no layer of the step can be quantised."""
     given = METHOD.settle(options)
-    graph = bench.graph.copy()
-    if graph.opset() < OPSET_MIN:
-        raise InvalidRecipe(
-            f"the model is of opset {graph.opset()}, and int8 needs {OPSET_MIN}: export it anew, or convert it with "
-            "onnx.version_converter"
-        )
+    graph = _raised(bench.graph)
     asked = {layer.name for layer in bench.layers()}
     notes = fuse.fuse(graph)
     results: dict[str, LayerResult] = {}
@@ -54,7 +50,8 @@ def run(bench: Workbench, options: Mapping[str, Any]) -> list[Outcome]:
     if given["dynamic"]:
         layers = _chosen(graph, asked, matrices=True)
         found, more = dynamic.quantise(
-            graph, layers, fit, held, bits, given["per_channel"], given["compensate"], threads
+            
+            graph, layers, fit, held, bits, given["per_channel"], given["compensate"], given["attention"], threads
         )
         refused += [
             (layer.name, "a convolution is slower with dynamic int8 than in float")
@@ -67,12 +64,31 @@ def run(bench: Workbench, options: Mapping[str, Any]) -> list[Outcome]:
         )
         found, more = static.quantise(graph, _chosen(graph, asked), fit, held, plan)
     results.update(found)
+    refused += more
+    ops = {layer.name: layer.op for layer in bench.graph.layers()}
+    left = [(name, ops.get(name, ""), why) for name, why in refused]
+    left += [(each.node, each.op, each.reason) for each in bench.graph.left_alone()]
+    words = [f"{name} ({op}) was left alone: {why}" for name, op, why in left]
     if not results:
-        reasons = "; ".join(f"{name}: {why}" for name, why in (refused + more)[:4]) or "it has no layers"
-        raise InvalidRecipe(f"no layer of the model can be quantised to int8: {reasons}")
-    left = [(each.node, each.reason) for each in bench.graph.left_alone()]
-    notes += [f"{name} was left alone: {why}" for name, why in (*refused, *more, *left)]
+        told = "; ".join(words[:REASONS_MAX]) or "it has no layers"
+        raise InvalidRecipe(f"no layer of the model can be quantised to int8: {told}")
+    notes += words
     return [Outcome(graph, results, notes=tuple(notes))]
+
+
+def _raised(graph: Graph) -> Graph:
+    """A copy, of an opset in which scales may be per channel."""
+    if graph.opset() >= OPSET_MIN:
+        return graph.copy()
+    import onnx
+
+    try:
+        return Graph.from_model(onnx.version_converter.convert_version(graph.to_model(), OPSET_MIN))
+    except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+        raise InvalidRecipe(
+            f"the model is of opset {graph.opset()}, int8 needs {OPSET_MIN}, and onnx cannot convert it ({error}): "
+            "export it anew"
+        ) from error
 
 
 def _chosen(graph: Graph, asked: set[str], matrices: bool = False) -> list[Layer]:

@@ -20,7 +20,7 @@ from tidemill.compress.quantise import ranges, rounding
 from tidemill.compress.quantise.pairs import Pair, pairs
 from tidemill.compress.quantise.qdq import Writer
 from tidemill.compress.quantise.sites import Product, products, through
-from tidemill.compress.quantise.watch import Batches, Seen, Tick, watch
+from tidemill.compress.quantise.watch import Batches, Tick, watch
 from tidemill.compress.task import LayerResult
 from tidemill.compress.wiring import Wiring
 from tidemill.core.errors import RefusedLayer
@@ -95,14 +95,13 @@ def _grids(
     wanted |= {(name, False): None for name in coded}
     wanted |= {(each.left, False): None for each in both} | {(each.right, True): None for each in both}
     wiring = Wiring(graph)
-    fixed = {name: ranges.laid(0.0, 1.0) for name, _ in wanted if wiring.made_by(name, "Softmax", "Sigmoid")}
-    seen: Mapping[str, Seen] = {}
-    if any(name not in fixed for name, _ in wanted):
-        seen = watch(graph, {name: None for name, _ in wanted if name not in fixed}, fit, plan.threads, tick)
-    return {
-        (name, signed): fixed.get(name) or ranges.choose(seen[name].histogram, seen[name].edges, plan.choice, signed)
-        for name, signed in wanted
-    }
+    seen = watch(graph, {name: None for name, _ in wanted}, fit, plan.threads, tick)
+    grids = {}
+    for name, signed in wanted:
+        # Most shares of attention are small, and the widest of them decide nothing: cut whatever `choice` says.
+        choice = "mse" if wiring.made_by(name, "Softmax") else plan.choice
+        grids[name, signed] = ranges.choose(seen[name].histogram, seen[name].edges, choice, signed)
+    return grids
 
 
 def _solved(
