@@ -19,7 +19,7 @@ BENCHMARKS := front grpc_front magika
 PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
 	$(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: help install demo test test-fast soak lint format bench bench-compress docs clean
+.PHONY: help install demo test test-fast soak lint format bench bench-compress bench-compress-peers docs clean
 
 help: ## explain the targets
 	@echo "make TARGET   (PYTHON=python3.12 chooses the Python, 3.11 or newer; ARGS=... goes to the command)"
@@ -59,6 +59,9 @@ bench: install ## every benchmark, against its limit; results go to benchmarks/r
 bench-compress: install ## every method of compression on both models; writes the tables of docs/compression.md
 	$(BIN)/python benchmarks/compress.py $(ARGS)
 
+bench-compress-peers: install .venvs/compress-peers/.installed ## ours beside onnxruntime.quantization, NNCF and Olive, which get an environment of their own
+	$(BIN)/python benchmarks/peers_compress.py $(ARGS)
+
 docs: install ## write docs/reference anew
 	$(if $(wildcard docs/build.py),$(BIN)/python docs/build.py,@echo "there is no docs/build.py")
 
@@ -75,6 +78,13 @@ $(VENV)/.installed: $(DECLARED)
 $(VENV)/.demo: $(DECLARED)
 	@$(MAKE) $(VENV)/.python
 	$(PIP) -e '.[demo]'
+	@touch $@
+
+PEERS := .venvs/compress-peers
+$(PEERS)/.installed: benchmarks/peers/requirements.txt constraints.txt
+	@"$(PYTHON)" -m venv $(PEERS)
+	$(subst $(BIN),$(PEERS)/bin,$(PIP)) torch==$(TORCH)
+	$(subst $(BIN),$(PEERS)/bin,$(PIP)) -r benchmarks/peers/requirements.txt
 	@touch $@
 
 # An environment that was begun and not finished is finished; a whole one is left alone.

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,7 +63,5 @@ def test_what_is_wrong_with_a_start_line_is_told(line: list[str], match: str) ->
 
 @given(st.lists(st.text(max_size=12), max_size=6))
 def test_any_words_are_read_or_refused(words: list[str]) -> None:
-    try:
-        tf_words.read(words)
-    except InvalidSetting as error:
-        assert error.message
+    with contextlib.suppress(InvalidSetting):
+        assert tf_words.read(words).models

@@ -31,7 +31,13 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 
 def test_built_in_engines_are_there() -> None:
     assert {"onnx", "openvino", "echo"} <= set(registry.names("engine"))
-    assert all(callable(registry.load(name)) for name in registry.BUILT_IN)
+    assert all(callable(registry.load(f"engine.{name}")) for name in ("onnx", "openvino", "echo"))
+
+
+def test_built_in_solvers_are_methods_of_their_name() -> None:
+    wanted = {"int8", "gptq", "adaquant", "kmeans", "two-bit", "binary", "laplace", "zero-one", "unify"}
+    assert wanted <= set(registry.names("solver"))
+    assert {registry.load(f"solver.{name}").name for name in wanted} == wanted
 
 
 def test_unknown_name_tells_the_known_ones() -> None:

@@ -99,14 +99,14 @@ def test_home_is_spelled_out_and_an_unknown_user_refused() -> None:
         settled({"models": "~no-such-user-here/m"})
 
 
-@pytest.mark.parametrize("key", ["http-port", "HTTP_PORT", "port", "", "batching", "__class__"])
+@pytest.mark.parametrize("key", ["http-port", "HTTP_PORT", "ports", "", "batching", "__class__"])
 def test_unknown_key_of_the_file_is_an_error(key: str) -> None:
     with pytest.raises(InvalidSetting, match="unknown key"):
         settled(file={key: 1})
 
 
 @pytest.mark.parametrize(
-    "key", ["TIDEMILL_PORT", "TIDEMILL_", "TIDEMILL_HTTP-PORT", "TIDEMILL_Http_Port", "TIDEMILL_http_port"]
+    "key", ["TIDEMILL_PORTS", "TIDEMILL_", "TIDEMILL_HTTP-PORT", "TIDEMILL_Http_Port", "TIDEMILL_http_port"]
 )
 def test_unknown_variable_is_an_error_and_case_counts(key: str) -> None:
     with pytest.raises(InvalidSetting, match=f"unknown variable {key}"):

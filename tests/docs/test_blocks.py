@@ -27,7 +27,8 @@ from .pages import README, ROOT, WRITTEN, Block, blocks
 
 TIMEOUT_S = 60
 STAYS = re.compile(
-    r"^(?:make|pip|tidemill (?:serve|demo|compress)|\.venv/bin/python|python3? -m (?:venv|tidemill\.console))\b"
+    r"^(?:make|pip|tensorflow_model_server|tidemill (?:serve|demo|compress)|\.venv/bin/python"
+    r"|python3? -m (?:venv|tidemill\.console))\b"
 )
 """Lines that start a service or change an environment: they are read, not run."""
 ALL = [block for page in WRITTEN for block in blocks(page)]

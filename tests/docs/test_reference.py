@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
+from tidemill.cli import tf_words
 from tidemill.cli.main import VERBS, tidemill
 from tidemill.core import settings
 from tidemill.doors.problems import PROBLEMS
@@ -68,13 +69,13 @@ def test_no_verb_and_no_flag_is_told_that_is_not_there() -> None:
     flags = {flag for each in known.values() for option in each.params for flag in option.opts} | {
         "--help",
         "--api",
-        "--port",
+        *(f"--{word}" for word in tf_words.KNOWN),
     }
     for page in WRITTEN:
         for code in re.findall(r"`([^`\n]+)`", prose(page)):
             if spoken := re.match(r"tidemill ([a-z]+)", code):
                 assert (spoken[1],) in known, f"{page.name}: {code}"
-            for flag in re.findall(r"(?<!\S)--[a-z-]+", code):
+            for flag in re.findall(r"(?<!\S)--[a-z_-]+", code):
                 assert flag in flags | OF_OTHERS, f"{page.name}: {code}"
 
 
@@ -93,6 +94,7 @@ def test_no_code_metric_or_variable_is_told_that_is_not_there() -> None:
             "model.onnx",
             "model.xml",
             "model.bin",
+            "model.safetensors",
         }, page.name
 
 

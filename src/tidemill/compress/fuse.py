@@ -64,12 +64,17 @@ def _gelu_around(wiring: Wiring, erf: Any) -> tuple[str, Any] | None:
         factor = 1 / factor if factor else 0.0
     add = wiring.only_reader(erf.output[0])
     one = None if add is None or add.op_type != "Add" else wiring.apart(add)
-    if not math.isclose(factor, math.sqrt(0.5), rel_tol=1e-4) or one is None or not math.isclose(one[1], 1.0):
+    if (
+        add is None
+        or not math.isclose(factor, math.sqrt(0.5), rel_tol=1e-4)
+        or one is None
+        or not math.isclose(one[1], 1.0)
+    ):
         return None
     # What is left is a product of x, this sum and a half, in any order.
-    node, half_seen, x_seen = add, False, False
+    at, half_seen, x_seen = str(add.output[0]), False, False
+    node: Any = None
     for _ in range(2):
-        at = node.output[0]
         node = wiring.only_reader(at)
         if node is None or node.op_type != "Mul":
             return None
@@ -84,6 +89,7 @@ def _gelu_around(wiring: Wiring, erf: Any) -> tuple[str, Any] | None:
             if known is None or known[0] != x or not math.isclose(known[1], 0.5):
                 return None
             return x, node
+        at = str(node.output[0])
     return (x, node) if half_seen and x_seen else None
 
 

@@ -22,6 +22,7 @@ from tidemill.core.package import ModelPackage
 from tidemill.core.tensor import Array
 
 MODULES = {"onnxruntime": "tidemill.engine.onnx", "openvino": "tidemill.engine.openvino"}
+"""An engine of another name is itself a module with a `load` like theirs."""
 BURST_S = 0.004
 """Calls that are quicker are timed several at once, because the clock of CPU time is coarse."""
 BURST_CALLS_MAX = 64
@@ -114,11 +115,9 @@ def _time(call: Callable[[], Any], count: int) -> tuple[float, float]:
 
 def _load(engine: str, path: Path, threads: int) -> Any:
     try:
-        module = importlib.import_module(MODULES[engine])
+        module = importlib.import_module(MODULES.get(engine, engine))
     except ImportError as error:
         raise RefusedModel(f"{engine} is not installed: {error}") from error
-    except KeyError:
-        raise RefusedModel(f"engine {engine!r} is not one of {', '.join(MODULES)}") from None
     package = ModelPackage(path.stem, 1, path, "onnx", path.stat().st_size)
     return module.load(package, threads)
 

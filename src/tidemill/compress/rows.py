@@ -8,6 +8,7 @@ tensors are reshaped only where a region of such nodes begins and ends: that mov
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -31,7 +32,7 @@ def flatten(graph: Graph) -> int:
     regions = [region for region in _regions(flat.values(), wiring) if any(node.name in layers for node in region)]
     changed = 0
     for region in regions:
-        changed += _flatten(graph, wiring, known, layers, region)
+        changed += _Region(graph, wiring, known, layers, region).flatten()
     if changed:
         graph.drop_unused()
     return changed
@@ -90,75 +91,83 @@ def _regions(nodes: Iterable[Any], wiring: Wiring) -> list[list[Any]]:
     return regions
 
 
-def _flatten(
-    graph: Graph, wiring: Wiring, known: dict[str, tuple[Dim, ...]], layers: dict[str, Layer], region: list[Any]
-) -> int:
-    inside = {name for node in region for name in node.output}
-    names = {node.name for node in region}
-    as_rows: dict[str, str] = {}
-    changes: dict[str, list[Any]] = {}
-    biased = {layers[node.name].add for node in region if node.name in layers and layers[node.name].add} & names
-    first = region[0]
-    entry = next(name for name in first.input if not wiring.constant(name))
-    lead = known[entry][:-1]
-    sizes: dict[int, tuple[str, list[Any]]] = {}
+@dataclass(eq=False)
+class _Region:
+    """Nodes that read one another's rows, as they are rewritten one after the other. `as_rows` are the rows of tensors so
+    far, `sizes` the shapes that turn rows back, by their width."""
 
-    def width(name: str) -> int:
-        size = known[name][-1]
-        assert isinstance(size, int)  # `_flat` saw to it
-        return size
+    graph: Graph
+    wiring: Wiring
+    known: dict[str, tuple[Dim, ...]]
+    layers: dict[str, Layer]
+    nodes: list[Any]
+    as_rows: dict[str, str] = field(default_factory=dict)
+    sizes: dict[int, str] = field(default_factory=dict)
 
-    def rows_of(name: str, before: list[Any]) -> str:
+    def flatten(self) -> int:
+        """How many layers work on rows now."""
+        names = {node.name for node in self.nodes}
+        ours = [self.layers[node.name] for node in self.nodes if node.name in self.layers]
+        biased = {layer.add: layer for layer in ours if layer.add in names}
+        adds = {node.name: node.output[0] for node in self.nodes if node.name in biased}
+        changes: dict[str, list[Any]] = {}
+        for node in self.nodes:
+            if node.name in biased:  # its MatMul has become a Gemm that adds the bias itself
+                changes[node.name] = []
+                continue
+            before: list[Any] = []
+            layer = self.layers.get(node.name)
+            output = str(node.output[0] if layer is None else adds.get(layer.add, node.output[0]))
+            made = self._other(node, before) if layer is None else self._gemm(layer, layer.add in adds, before)
+            self.as_rows[output] = made.output[0] = self.graph.fresh(f"{output}_rows")
+            after: list[Any] = []
+            readers = self.wiring.readers.get(output, [])
+            if output in self.wiring.outputs or any(each.name not in names for each in readers):
+                shape = self._whole(self._width(output), after)
+                name = self.graph.fresh(f"{output}_whole")
+                after.append(onnx.helper.make_node("Reshape", [self.as_rows[output], shape], [output], name=name))
+            changes[node.name] = [*before, made, *after]
+        self.graph.replace(changes)
+        return len(ours)
+
+    def _gemm(self, layer: Layer, adds: bool, before: list[Any]) -> Any:
+        terms = [self._rows(layer.input, before), layer.weight]
+        if adds and layer.bias is not None:
+            terms.append(layer.bias)
+        return onnx.helper.make_node("Gemm", terms, [layer.output], name=layer.name)
+
+    def _other(self, node: Any, before: list[Any]) -> Any:
+        made = onnx.NodeProto.FromString(node.SerializeToString())
+        for at, name in enumerate(node.input):
+            made.input[at] = self._rows(name, before)
+        if node.op_type == "LayerNormalization":
+            kept = [each for each in made.attribute if each.name != "axis"]
+            del made.attribute[:]
+            made.attribute.extend([*kept, onnx.helper.make_attribute("axis", -1)])
+        return made
+
+    def _width(self, name: str) -> int:
+        """`_flat` saw to it that it is known."""
+        size = self.known[name][-1]
+        return size if isinstance(size, int) else -1
+
+    def _rows(self, name: str, before: list[Any]) -> str:
         """The rows of a tensor; those of one from outside are made in front of the node that wants them first."""
-        if wiring.constant(name) or name in as_rows:
-            return as_rows.get(name, name)
-        target = graph.fresh(f"{name}_rows")
-        shape = graph.fresh(f"{name}_rows_shape")
-        graph.put(shape, np.array([-1, width(name)], np.int64))
+        if self.wiring.constant(name) or name in self.as_rows:
+            return self.as_rows.get(name, name)
+        target, shape = self.graph.fresh(f"{name}_rows"), self.graph.fresh(f"{name}_rows_shape")
+        self.graph.put(shape, np.array([-1, self._width(name)], np.int64))
         before.append(onnx.helper.make_node("Reshape", [name, shape], [target], name=target))
-        as_rows[name] = target
+        self.as_rows[name] = target
         return target
 
-    def whole_shape(size: int, before: list[Any]) -> str:
-        if size not in sizes:
-            sizes[size] = _whole_shape(graph, entry, lead, size)
-            before.extend(sizes[size][1])
-        return sizes[size][0]
-
-    for node in region:
-        output = node.output[0]
-        layer = layers.get(node.name)
-        if node.name in biased:  # its MatMul has become a Gemm that adds the bias itself
-            changes[node.name] = []
-            continue
-        new: list[Any] = []
-        if layer is not None:
-            add = next((each for each in region if each.name == layer.add), None)
-            output = output if add is None else add.output[0]
-            terms = [rows_of(node.input[0], new), layer.weight]
-            if add is not None and layer.bias is not None:
-                terms.append(layer.bias)
-            made = onnx.helper.make_node("Gemm", terms, [output], name=node.name)
-        else:
-            made = onnx.NodeProto.FromString(node.SerializeToString())
-            for at, name in enumerate(node.input):
-                made.input[at] = rows_of(name, new)
-            if node.op_type == "LayerNormalization":
-                kept = [each for each in made.attribute if each.name != "axis"]
-                del made.attribute[:]
-                made.attribute.extend([*kept, onnx.helper.make_attribute("axis", -1)])
-        wanted = output in wiring.outputs or any(each.name not in names for each in wiring.readers.get(output, []))
-        as_rows[output] = graph.fresh(f"{output}_rows")
-        made.output[0] = as_rows[output]
-        new.append(made)
-        if wanted:
-            target = whole_shape(width(output), new)
-            name = graph.fresh(f"{output}_whole")
-            new.append(onnx.helper.make_node("Reshape", [as_rows[output], target], [output], name=name))
-        changes[node.name] = new
-    assert inside  # a region has nodes
-    graph.replace(changes)
-    return sum(node.name in layers for node in region)
+    def _whole(self, size: int, before: list[Any]) -> str:
+        """The shape of a tensor of `size` features that is no rows; `before` gets the nodes that make it."""
+        if size not in self.sizes:
+            entry = next(name for name in self.nodes[0].input if not self.wiring.constant(name))
+            self.sizes[size], made = _whole_shape(self.graph, entry, self.known[entry][:-1], size)
+            before.extend(made)
+        return self.sizes[size]
 
 
 def _whole_shape(graph: Graph, entry: str, lead: tuple[Dim, ...], size: int) -> tuple[str, list[Any]]:

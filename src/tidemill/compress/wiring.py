@@ -79,7 +79,7 @@ def shapes(graph: Graph) -> dict[str, tuple[Dim, ...]]:
     if len(unknown) > len(PROBES[0]):
         return {}
     first, second = (_probe(shell, unknown, sizes) for sizes in PROBES)
-    names = {(a, b): name for name, a, b in zip(unknown, *PROBES, strict=False)}
+    names: dict[tuple[Dim, Dim], str] = {(a, b): name for name, a, b in zip(unknown, *PROBES, strict=False)}
     found: dict[str, tuple[Dim, ...]] = {}
     for name, shape in first.items():
         other = second.get(name, ())

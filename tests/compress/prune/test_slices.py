@@ -48,3 +48,12 @@ def test_no_rows_and_answers_without_floats_are_refused(tmp_path: Path) -> None:
     best.graph.output.append(helper.make_tensor_value_info("y", 7, None))
     with bench_of(best, (24,), tmp_path) as bench, pytest.raises(InvalidRecipe, match="floats"):
         Slice(bench)
+
+
+def test_the_rows_looked_at_are_kept_out_of_what_is_fitted(tmp_path: Path) -> None:
+    with bench_of(mlp(), (24,), tmp_path, rows=160) as bench:
+        seen = Slice(bench, 16)
+        rest = np.concatenate([feeds["x"] for feeds in seen.rest.fit])
+        assert len(rest) == 160 - 16
+        assert np.isin(rest[:, 0], bench.data.fit.feeds["x"][:, 0]).all()  # type: ignore[attr-defined]
+        assert Slice(bench, 100).rest is bench.data

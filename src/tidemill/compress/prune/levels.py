@@ -122,10 +122,10 @@ class Levels:
     def seconds(self, graph: Graph) -> float:
         return 1.0
 
-    def make(self, taken: Array, search: str) -> Outcome:
+    def make(self, taken: Array, search: str, bench: Workbench | None = None) -> Outcome:
         plans = {name: self._plan(level) for name, level in self.levels(taken).items()}
         options = {"plans": plans, "search": search, "damping": self._damping}
-        return self._bench.layerwise(chosen.SOLVER, lambda layer: layer.op != "Gather", options)
+        return (bench or self._bench).layerwise(chosen.SOLVER, lambda layer: layer.op != "Gather", options)
 
     def words(self, taken: Array) -> list[str]:
         if self._group:

@@ -5,12 +5,13 @@ Runs in the command line's process. The held-out rows are no part of a search.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from tidemill.compress import unfold
-from tidemill.compress.capture import RowsLike
+from tidemill.compress.capture import DataLike, RowsLike
 from tidemill.compress.graph import Graph
 from tidemill.compress.workbench import Workbench
 from tidemill.core.errors import BadData, InvalidRecipe
@@ -21,21 +22,47 @@ WORK = 2e8
 """Weights times rows, about, that one look at the answers is worth, between so few rows and so many."""
 BROKEN = 1e6
 """What an answer that is no number has lost."""
+APART = 4
+"""At most one batch of so many is kept out of what is fitted."""
 ANSWERS_MAX = 16
 """An output of so many numbers a row, logits say, counts as so many outputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Without:
+    """`rows` but for the batches of these numbers."""
+
+    rows: RowsLike
+    numbers: frozenset[int]
+
+    def __iter__(self) -> Iterator[dict[str, Array]]:
+        return (feeds for number, feeds in enumerate(self.rows) if number not in self.numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    fit: RowsLike
+    held: RowsLike
 
 
 class Slice:
     """Some batches of `bench.data.fit` from all over, `rows_max` rows at most (0: as many as suit the model's size; a
     batch at least), and what the model makes of them. `names` are the outputs, each number of a short one for itself.
-    Raises `BadData`, `InvalidRecipe` where no output is of floats."""
+    `rest` are the data without them: what is fitted to rows says little about itself on the same rows. Where there are
+    too few batches to do without some, it is all of them. Raises `BadData`, `InvalidRecipe` where no output is of
+    floats."""
 
     def __init__(self, bench: Workbench, rows_max: int = 0) -> None:
         self._threads = bench.settings.threads
         if not rows_max:
             weights = sum(layer.size for layer in bench.layers() if layer.op != "Gather")
             rows_max = int(np.clip(WORK / max(weights, 1), ROWS_MIN, ROWS_MAX))
-        self._feeds = _spread(bench.data.fit, rows_max)
+        sizes = [max((len(array) for array in feeds.values() if array.ndim), default=1) for feeds in bench.data.fit]
+        places = _spread(sizes, rows_max)
+        # Rows are read again, so that no more of them are held than are taken.
+        self._feeds = [dict(feeds) for number, feeds in enumerate(bench.data.fit) if number in places]
+        apart = len(places) * APART <= len(sizes)
+        self.rest: DataLike = Rest(Without(bench.data.fit, places), bench.data.held) if apart else bench.data
         self._masks = [unfold.mask_of(feeds) for feeds in self._feeds]
         session = bench.graph.session(threads=self._threads)
         self._kinds = [each.name for each in session.get_outputs()]
@@ -85,14 +112,12 @@ class Slice:
         return found
 
 
-def _spread(rows: RowsLike, rows_max: int) -> list[Mapping[str, Array]]:
-    """Rows are read twice, so that no more of them are held than are taken."""
-    sizes = [max((len(array) for array in feeds.values() if array.ndim), default=1) for feeds in rows]
+def _spread(sizes: Sequence[int], rows_max: int) -> frozenset[int]:
+    """Which of the batches, by the rows of each."""
     if not sizes:
         raise BadData("there are no rows to calibrate with; give a file with at least a few dozen")
     count = min(len(sizes), max(1, rows_max // max(1, sizes[0])))
-    places = set(np.linspace(0, len(sizes) - 1, count + 2)[1:-1].round().astype(int).tolist())
-    return [dict(feeds) for number, feeds in enumerate(rows) if number in places]
+    return frozenset(np.linspace(0, len(sizes) - 1, count + 2)[1:-1].round().astype(int).tolist())
 
 
 def _is_float(arrays: list[Array]) -> bool:

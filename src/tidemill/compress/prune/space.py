@@ -10,6 +10,7 @@ from typing import Protocol
 
 from tidemill.compress.graph import Graph
 from tidemill.compress.method import Outcome
+from tidemill.compress.workbench import Workbench
 from tidemill.core.tensor import Array
 
 
@@ -54,8 +55,8 @@ class Space(Protocol):
     def seconds(self, graph: Graph) -> float:
         """What a model takes, as a share of the dense one's time; 1 where dropping changes no shape."""
 
-    def make(self, taken: Array, search: str) -> Outcome:
-        """The model, each layer fitted to what it has left, one after the other."""
+    def make(self, taken: Array, search: str, bench: Workbench | None = None) -> Outcome:
+        """The model, each layer fitted to what it has left, one after the other; on the data of `bench` where given."""
 
     def words(self, taken: Array) -> list[str]:
         """Sentences for the report."""

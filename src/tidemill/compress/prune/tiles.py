@@ -84,13 +84,13 @@ class Tiles:
     def seconds(self, graph: Graph) -> float:
         return 1.0
 
-    def make(self, taken: Array, search: str) -> Outcome:
+    def make(self, taken: Array, search: str, bench: Workbench | None = None) -> Outcome:
         plans = {
             name: chosen.write_blocks(~taken[part].reshape(self._shapes[name]), self._rows, self._columns)
             for name, part in self._parts.items()
         }
         options = {"plans": plans, "search": search, "damping": self._damping}
-        return self._bench.layerwise(chosen.SOLVER, lambda layer: layer.op != "Gather", options)
+        return (bench or self._bench).layerwise(chosen.SOLVER, lambda layer: layer.op != "Gather", options)
 
     def words(self, taken: Array) -> list[str]:
         return [

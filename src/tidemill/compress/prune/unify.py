@@ -67,6 +67,7 @@ def run(bench: Workbench, options: Mapping[str, Any]) -> list[Outcome]:
 
 def _run(bench: Workbench, options: Mapping[str, Any]) -> list[Outcome]:
     seen = Slice(bench, int(options["slice"]))
+    bench = replace(bench, data=seen.rest)
     levels = Levels(bench, seen, float(options["first"]), float(options["damping"]))
     if not levels.total:
         raise InvalidRecipe("unify: the step is for no layer with a matrix or a kernel")

@@ -104,7 +104,7 @@ class Units:
             now[best] = True
         return now
 
-    def make(self, taken: Array, search: str) -> Outcome:
+    def make(self, taken: Array, search: str, bench: Workbench | None = None) -> Outcome:
         keeps = {name: np.flatnonzero(~taken[part]) for name, part in self._parts.items()}
         columns = {
             member.layer.name: {"columns": np.sort(member.places[keeps[name]], axis=None).tolist()}
@@ -112,7 +112,7 @@ class Units:
             for member in group.consumers
         }
         options = {"damping": self._damping, "units": columns}
-        solved = self._bench.layerwise(SOLVER, lambda layer: layer.name in columns, options)
+        solved = (bench or self._bench).layerwise(SOLVER, lambda layer: layer.name in columns, options)
         self._unshrunk, graph, notes = solved.graph, solved.graph.copy(), list(solved.notes)
         for name, keep in keeps.items():
             unsolved = [

@@ -64,7 +64,7 @@ def run(bench: Workbench, options: Mapping[str, Any]) -> list[Outcome]:
 
 def _run(bench: Workbench, options: Mapping[str, Any]) -> list[Outcome]:
     seen = Slice(bench, int(options["slice"]))
-    space = _space(bench, seen, options)
+    space = _space(replace(bench, data=seen.rest), seen, options)
     if not space.total:
         raise InvalidRecipe("zero-one: the step is for no layer with a matrix or a kernel")
     time = float(options["time"])
@@ -76,9 +76,9 @@ def _run(bench: Workbench, options: Mapping[str, Any]) -> list[Outcome]:
     best = found.best()
     if best is None:
         return [Outcome(bench.graph.copy(), notes=tuple(found.notes))]
-    outcome = space.make(best.taken, str(options["search"]))
+    outcome = space.make(best.taken, str(options["search"]), bench)
     lost = seen.lost(outcome.graph)
-    notes = [*found.notes, f"taken: {best.words}; made with care it loses {lost.mean():.4f}"]
+    notes = [*found.notes, f"taken: {best.words}; made with care, and on all rows, it loses {lost.mean():.4f}"]
     if asked.time <= 1:
         notes.append(f"it takes {space.seconds(outcome.graph):.2f} of the time")
     if lost.max() > asked.loss:

@@ -77,7 +77,11 @@ def _around(
         return None
     sides = [
         _side(wiring, outputs, name, perm)
-        for name, perm in ((product.input[0], _HEADS_FIRST), (product.input[1], _KEYS), (context.input[1], _HEADS_FIRST))
+        for name, perm in (
+            (product.input[0], _HEADS_FIRST),
+            (product.input[1], _KEYS),
+            (context.input[1], _HEADS_FIRST),
+        )
     ]
     three = [side for side in sides if side is not None]
     if len(three) < 3 or len({(side[1], side[2]) for side in three}) > 1 or len({side[0].input for side in three}) > 1:
@@ -85,7 +89,11 @@ def _around(
     query, heads, size, whole = three[0]
     width = heads * size
     shape = wiring.graph.array_or_none(merged.input[1])
-    if shape is None or shape.tolist() != [0, 0, width] or any(side[0].shape != (width, query.shape[1]) for side in three):
+    if (
+        shape is None
+        or shape.tolist() != [0, 0, width]
+        or any(side[0].shape != (width, query.shape[1]) for side in three)
+    ):
         return None
     if whole and query.shape[1] != width:
         return None
@@ -166,7 +174,14 @@ def write(
     more = {"mask_filter_value": each.hidden} if each.mask else {}
     nodes.append(
         onnx.helper.make_node(
-            "QAttention", inputs, [each.output], name=each.last, domain=MICROSOFT, num_heads=each.heads, scale=1.0, **more
+            "QAttention",
+            inputs,
+            [each.output],
+            name=each.last,
+            domain=MICROSOFT,
+            num_heads=each.heads,
+            scale=1.0,
+            **more,
         )
     )
     return nodes

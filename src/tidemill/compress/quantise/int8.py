@@ -9,7 +9,7 @@ from tidemill.compress import fuse
 from tidemill.compress.graph import Graph
 from tidemill.compress.layers import Layer
 from tidemill.compress.method import Method, Option, Outcome
-from tidemill.compress.quantise import dynamic, embedding, ranges, smooth, static
+from tidemill.compress.quantise import dynamic, embedding, ranges, sites, smooth, static
 from tidemill.compress.quantise.qdq import OPSET_MIN
 from tidemill.compress.quantise.watch import sample, watch
 from tidemill.compress.task import LayerResult
@@ -26,7 +26,9 @@ OPTIONS: Final = {
     "per_channel": Option(bool, True, "a scale for each row of weights, instead of one for all"),
     "reduce_range": Option(bool, False, "7-bit weights, for processors without VNNI, whose 16-bit sums overflow"),
     "compensate": Option(bool, True, "weights make up for the rounding of those before them"),
-    "attention": Option(bool, True, "static: attention's products in int8 too; dynamic: attention as one node of onnxruntime"),
+    "attention": Option(
+        bool, True, "static: attention's products in int8 too; dynamic: attention as one node of onnxruntime"
+    ),
     "embeddings": Option(bool, True, "embeddings as int8, a scale for each row"),
 }
 
@@ -45,12 +47,11 @@ def run(bench: Workbench, options: Mapping[str, Any]) -> list[Outcome]:
         results = {layer.name: embedding.quantise(graph, layer) for layer in tables if not layer.shared}
     fit, held, threads = bench.data.fit, bench.data.held, bench.settings.threads
     if given["smooth"]:
-        notes += _smoothed(graph, _chosen(graph, asked, matrices=True), given, bench)
+        notes += _smoothed(graph, _smoothable(graph, asked, given["dynamic"]), given, bench)
     bits = 7 if given["reduce_range"] else 8
     if given["dynamic"]:
         layers = _chosen(graph, asked, matrices=True)
         found, more = dynamic.quantise(
-            
             graph, layers, fit, held, bits, given["per_channel"], given["compensate"], given["attention"], threads
         )
         refused += [
@@ -94,6 +95,15 @@ def _raised(graph: Graph) -> Graph:
 def _chosen(graph: Graph, asked: set[str], matrices: bool = False) -> list[Layer]:
     ops = {"MatMul", "Gemm"} if matrices else {"MatMul", "Gemm", "Conv"}
     return [layer for layer in graph.layers() if layer.name in asked and layer.op in ops]
+
+
+def _smoothable(graph: Graph, asked: set[str], is_dynamic: bool) -> list[Layer]:
+    """Where codes go straight from kernel to kernel, a multiplication in between would cost more than it brings."""
+    matrices = _chosen(graph, asked, matrices=True)
+    if is_dynamic:
+        return matrices
+    coded = sites.through(graph, _chosen(graph, asked))
+    return [layer for layer in matrices if sites.source(graph, layer.input) not in coded]
 
 
 def _smoothed(graph: Graph, layers: Sequence[Layer], given: Mapping[str, Any], bench: Workbench) -> list[str]:

@@ -1,4 +1,7 @@
-"""Moments of activations and of what quantising makes of them, as streaming sums; runs in the command line's process."""
+"""Moments of activations and of what quantising makes of them, as streaming sums.
+
+Runs in the command line's process.
+"""
 
 from __future__ import annotations
 
@@ -57,8 +60,9 @@ def pairs(
                 sums[name] = Pair(len(x), *(part.astype(np.float64) for part in parts))
                 continue
             held.count += len(x)
-            for total, part in zip((held.mean, held.mean_after, held.own, held.cross, held.after), parts, strict=True):
-                total += part
+            totals = (held.mean, held.mean_after, held.own, held.cross, held.after)
+            for total, part in zip(totals, parts, strict=True):
+                np.add(total, part, out=total)
         if tick is not None:
             tick()
     return {name: _around(found) for name, found in sums.items()}

@@ -104,7 +104,10 @@ class Writer:
         first = self._nodes[moves[0]]
         given = str(first.output[0])
         stem = self.name(f"{given}_int8")
-        scale, zero = self.put(f"{stem}_scale", np.array(grid.scale, np.float32)), self.put(f"{stem}_zero", np.int8(0))
+        scale, zero = (
+            self.put(f"{stem}_scale", np.array(grid.scale, np.float32)),
+            self.put(f"{stem}_zero", np.array(0, np.int8)),
+        )
         new = []
         if bias is not None:
             whole = self.name(f"{given}_biased")

@@ -67,20 +67,26 @@ def through(graph: Graph, layers: Sequence[Layer]) -> tuple[str, ...]:
     convolutions = {layer.name for layer in layers if layer.op == "Conv"}
     coded: dict[str, None] = {}
 
-    def source(name: str) -> str:
-        while (node := wiring.made_by(name, *PASSES)) is not None:
-            name = node.input[0]
-        return name
-
     for node in graph.nodes:
         taken = node.name in convolutions
         if node.op_type in JOINS and not any(wiring.constant(name) for name in node.input):
-            taken = all(source(name) in coded for name in node.input)
+            taken = all(_source(wiring, name) in coded for name in node.input)
         if taken:
             end = _end(wiring, node)
             if end not in wiring.outputs:
                 coded[end] = None
     return tuple(coded)
+
+
+def source(graph: Graph, name: str) -> str:
+    """The tensor that `name` is a view of, or the greatest of each window of."""
+    return _source(Wiring(graph), name)
+
+
+def _source(wiring: Wiring, name: str) -> str:
+    while (node := wiring.made_by(name, *PASSES)) is not None:
+        name = node.input[0]
+    return name
 
 
 def _end(wiring: Wiring, node: Any) -> str:

@@ -57,10 +57,8 @@ def shifts(
     found = []
     for name, readers in by_input.items():
         weight = np.concatenate([graph.weight(layer) for layer in readers])
-        if strength:
-            scales = _scales(_reach(seen[name]), weight, strength)
-        else:
-            scales = _best(seen[name], rows[name], weight)
+        reach = _reach(seen[name])
+        scales = _scales(reach, weight, strength) if strength else _best(seen[name], rows[name], weight)
         if scales is not None:
             found.append(Shift(name, tuple(readers), scales))
     return found
@@ -103,6 +101,8 @@ def _scales(size: Array, weight: Array, strength: float) -> Array | None:
     live = (size > 0) & (widest > 0)
     if size.shape != widest.shape or not live.any():
         return None
+    # Narrow channels need no help, and one that is narrow here may be wide in rows to come: widening it is a risk.
+    size = np.maximum(size, np.median(size[live]))
     logs = np.zeros(len(size))
     logs[live] = strength * np.log(size[live]) - (1 - strength) * np.log(widest[live])
     logs[live] -= logs[live].mean()

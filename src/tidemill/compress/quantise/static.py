@@ -163,7 +163,6 @@ def _write(
         writer.activation(name, readers, grids[name, False], False)
     for layer in layers:
         result = results[layer.name]
-        assert isinstance(result.form, Uniform)
         _write_layer(graph, writer, layer, result, split=layer.output in apart and apart[layer.output] in signed)
     for each in both:
         left = grids[each.left, False]
@@ -187,9 +186,9 @@ def _may_be_signed(wiring: Wiring, by_output: Mapping[str, Layer], each: Product
 
 
 def _write_layer(graph: Graph, writer: Writer, layer: Layer, result: LayerResult, split: bool) -> None:
-    form = result.form
-    assert isinstance(form, Uniform)
-    assert result.activation is not None
+    form, grid = result.form, result.activation
+    if not isinstance(form, Uniform) or grid is None:
+        raise TypeError(f"{layer.name} has no int8 form")  # `_solved` gives no other
     codes = (form.codes.astype(np.int16) - 128).astype(np.int8)
     scales = form.scales[:, 0]
     stored = graph.array(layer.weight)
@@ -205,7 +204,7 @@ def _write_layer(graph: Graph, writer: Writer, layer: Layer, result: LayerResult
     if split:
         writer.unbiased(layer.name, 2)
     elif layer.op in {"Gemm", "Conv"}:
-        writer.bias(layer.name, 2, result.bias, scales.astype(np.float64) * result.activation.scale)
+        writer.bias(layer.name, 2, result.bias, scales.astype(np.float64) * grid.scale)
     elif layer.bias is not None:
         given = graph.array(layer.bias)
         writer.constant(

@@ -43,8 +43,9 @@ def watch(
     tick: Tick | None = None,
     histograms: bool = True,
 ) -> dict[str, Seen]:
-    """Every tensor that `axes` names, with the axis of its channels (None: it has none). Raises `BadData` for values that are not finite,
-    and for no batch at all."""
+    """Every tensor that `axes` names, with the axis of its channels (None: it has none).
+
+    Raises `BadData` for values that are not finite, and for no batch at all."""
     session = graph.session(list(axes), threads)
     found: dict[str, Seen] = {}
     for values in runs(session, list(axes), batches):

@@ -1,0 +1,1 @@
+"""Other tools of compression, run beside ours by `peers_compress.py`."""
