@@ -16,6 +16,9 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 BENCHMARKS := front grpc_front magika
 
 # Pins reach the build backend too: pip before 25.3 reads the first variable there, later ones the second.
+# Threads that wait for one another spin; the arrays of tests are too small to share.
+export OPENBLAS_NUM_THREADS ?= 1
+
 PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
 	$(BIN)/python -m pip install --quiet -c constraints.txt
 

@@ -93,8 +93,8 @@ def _regions(nodes: Iterable[Any], wiring: Wiring) -> list[list[Any]]:
 
 @dataclass(eq=False)
 class _Region:
-    """Nodes that read one another's rows, as they are rewritten one after the other. `as_rows` are the rows of tensors so
-    far, `sizes` the shapes that turn rows back, by their width."""
+    """Nodes that read one another's rows, as they are rewritten one after the other. `as_rows` are the rows of tensors
+    so far, `sizes` the shapes that turn rows back, by their width."""
 
     graph: Graph
     wiring: Wiring
