@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from common import HERE, BenchmarkFailed, kit_models, leave_on_sigterm
 from peers.cases import BOTH, CASES, PeerCase
-from peers.subject import Subject, rows_of, size_on_disk
+from peers.subject import Subject, portable, rows_of, size_on_disk
 from report import machine
 
 from compress import CASES as OUR_CASES
@@ -38,7 +38,9 @@ ROOT = HERE.resolve().parent
 PYTHON = ROOT / ".venvs" / "compress-peers" / "bin" / "python"
 MAKE = ROOT / "benchmarks" / "peers" / "make.py"
 DOCUMENT = ROOT / "docs" / "compression.md"
-SAID_CHARS_MAX = 300
+FINALISTS_MAX = 5
+FINALS_TIMES = 4
+"""As much time as one file gets."""
 OURS, PEER = "ours", "peer"
 FLOAT32 = "float32"
 
@@ -59,6 +61,13 @@ class Run:
         self.file: Path = flags.results / "peers_compress.json"
         self.records: dict[str, Record] = json.loads(self.file.read_text()) if self.file.is_file() else {}
 
+        self.files: dict[str, str] = json.loads(self._paths.read_text()) if self._paths.is_file() else {}
+
+    @property
+    def _paths(self) -> Path:
+        """Where each file lies; of this machine alone, so not among the results."""
+        return self.work / "files.json"
+
     def measure(self, model: str, seed: int) -> None:
         subject = Subject(model, _latest(self.models / model) / "model.onnx", self.flags.seconds)
         rows = self.work / "rows" / f"{model}-{seed}"
@@ -71,6 +80,28 @@ class Run:
         for ours in OUR_CASES:
             if ours.model == model and _chosen(self.flags.ours, ours.method):
                 self._ours(ours, subject, seed, digest)
+        self._finals(subject, seed)
+
+    def _finals(self, subject: Subject, seed: int) -> None:
+        """Times of what may be on a front, all in turns with each other: of files that were timed one by one the
+        luckiest would be on it, and the side with more files would have more luck."""
+        records = {
+            key: each for key, each in self.records.items() if (each["model"], each["seed"]) == (subject.name, seed)
+        }
+        shapes = list(records[_key(subject.name, seed, PEER, FLOAT32)]["times"])
+        wanted = told.finalists(list(records.values()), shapes, FINALISTS_MAX) | {(PEER, FLOAT32)}
+        chosen = {key: each for key, each in records.items() if (each["side"], each["name"]) in wanted}
+        files = {key: Path(self.files[each.get("same_rows", key)]) for key, each in chosen.items()
+                 if Path(self.files.get(each.get("same_rows", key), "")).is_file()}  # fmt: skip
+        if {key for key, each in records.items() if each.get("finals")} == set(files) and not self.flags.again:
+            return
+        print(f"{subject.name}, seed {seed}: timing {len(files)} files together", flush=True)
+        times = subject.timed_together(files, self.flags.seconds * FINALS_TIMES)
+        for key in records:
+            self.records[key].pop("finals", None)
+            if key in times:
+                self.records[key]["finals"] = times[key]
+        self._write()
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
@@ -97,7 +128,7 @@ class Run:
             if not self.flags.make and not (seed and self._had(case)):
                 return
             made = self.work / "ours"
-            published = self._published(made, case, subject, seed)
+            published = {} if self.flags.again else self._published(made, case, subject, seed)
             if not published:
                 said = self._make(case, subject, seed, made)
                 published = {} if said else self._published(made, case, subject, seed)
@@ -172,6 +203,9 @@ class Run:
         if path is None:
             self._keep(record | {"failed": said or "nothing came out"})
             return
+        self.files[key] = str(path.resolve())
+        self._paths.parent.mkdir(parents=True, exist_ok=True)
+        self._paths.write_text(json.dumps(self.files, indent=1))
         size = size_on_disk(path)
         judged = subject.judged(path)
         rows = {engine: facts.pop("per_row") for engine, facts in judged.items() if "per_row" in facts}
@@ -196,13 +230,16 @@ class Run:
             return {name: held[name] for name in held.files}
 
     def _keep(self, record: Record, same_rows: str = "") -> None:
-        """Whole or not at all: an interruption may come at any time."""
         record["when"] = datetime.now(UTC).isoformat(timespec="seconds")
         if same_rows:
             record["same_rows"] = same_rows
         if "failed" in record:
             print(f"  failed: {record['failed']}", flush=True)
         self.records[_key(*(record[n] for n in ("model", "seed", "side", "name")))] = record
+        self._write()
+
+    def _write(self) -> None:
+        """Whole or not at all: an interruption may come at any time."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         fresh = self.file.with_name(f".{self.file.name}.{os.getpid()}")
         fresh.write_text(json.dumps(self.records, indent=1) + "\n")
@@ -255,7 +292,7 @@ def _run(command: Sequence[str], seconds: float) -> str:
         log.seek(0)
         lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if "Error" in line or "Exception" in line]
-    return (errors or lines or [f"exit code {code}"])[-1][:SAID_CHARS_MAX]
+    return portable((errors or lines or [f"exit code {code}"])[-1])
 
 
 def main() -> int:
@@ -265,7 +302,7 @@ def main() -> int:
     parser.add_argument("--peer", action="append", metavar="WORD", help="only peers' cases with this in their name")
     parser.add_argument("--ours", action="append", metavar="METHOD", help="only these methods of ours")
     parser.add_argument("--make", action="store_true", help="make also what is not published of ours")
-    parser.add_argument("--again", action="store_true", help="measure what was measured already")
+    parser.add_argument("--again", action="store_true", help="make and measure anew what there is already")
     parser.add_argument("--retry", action="store_true", help="try again what failed")
     parser.add_argument("--table-only", action="store_true", help="measure nothing, write the document")
     parser.add_argument("--models", type=Path, help="repository with the models and ours; a new one otherwise")
@@ -295,7 +332,7 @@ def main() -> int:
                 for seed in seeds:
                     run.measure(model, seed)
     summary = told.summarised(list(run.records.values()), run.per_row)
-    print(told.text(summary))
+    print(told.markdown(summary, unfinished=True))
     if not flags.no_write:
         told.write(summary, DOCUMENT)
     return 0

@@ -42,6 +42,17 @@ def front(points: Iterable[Point]) -> list[Point]:
     return found
 
 
+def candidates(points: Iterable[Point], most: int) -> list[Point]:
+    """Those that may be on the front, as far as their times' intervals tell; the quickest `most`."""
+    found = list(points)
+    kept = [
+        each
+        for each in found
+        if not any(other.loss <= each.loss and other.between[1] < each.between[0] for other in found)
+    ]
+    return sorted(kept, key=lambda each: each.cost)[:most]
+
+
 def hypervolume(losses: Sequence[float], costs: Sequence[float], worst_loss: float) -> float:
     """Between 0 and 1; costs are bounded by `REFERENCE_COST`."""
     pairs = sorted(

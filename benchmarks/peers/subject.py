@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,12 +32,18 @@ DATA = {MINILM: ("lee_background.txt", "lee.txt", "cosine"), CNN: ("fashion", ""
 SHAPES = {MINILM: ((1, 16), (8, 128)), CNN: ((16, 1),)}
 ROUNDS = 99
 """At most; what bounds them for larger models are the seconds."""
+SAID_CHARS_MAX = 300
 FEWER_ROWS = {MINILM: 200}
 """Of texts all are learned from with seed 0; so that another seed has other rows, it draws as many of them."""
 
 
 def rows_of(model: str, seed: int) -> int:
     return FEWER_ROWS.get(model, 1_000) if seed else 1_000
+
+
+def portable(words: str) -> str:
+    """Without folders, which mean nothing elsewhere."""
+    return re.sub(r"(?<![\w.])/[^\s:'\"]*/", "", words)[:SAID_CHARS_MAX]
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ class Subject:
             try:
                 quality = self.judge.quality(_OnEngine(file, engine, self.threads))
             except TidemillError as error:
-                found[engine] = {"reason": error.message.partition("\n")[0][:300]}
+                found[engine] = {"reason": portable(error.message.partition("\n")[0])}
                 continue
             compared = self.judge.compare(quality)
             unit = 100.0 if self.name == CNN else 1.0
@@ -117,19 +124,23 @@ class Subject:
 
     def timed(self, file: Path) -> dict[str, dict[str, Any]]:
         """For each shape and engine: the time over onnxruntime's own in float32, taken in turns; or why it has none."""
+        return self.timed_together({"file": file}, self.seconds)["file"]
+
+    def timed_together(self, files: Mapping[str, Path], seconds: float) -> dict[str, dict[str, dict[str, Any]]]:
+        """The same of several files, all of which take turns."""
         feeds = timed_feeds(self.held, self.signature, SHAPES[self.name])
-        models = {"float32": self.path} if file == self.path else {"float32": self.path, "file": file}
-        last = list(models)[-1]
-        found: dict[str, dict[str, Any]] = {shape: {} for shape in feeds}
-        for each in measure.latency(models, feeds, ENGINES, self.threads, ROUNDS, self.seconds):
-            if each.model != last:
-                continue
+        same = [name for name, file in files.items() if file == self.path]
+        models = {"": self.path} | {name: file for name, file in files.items() if name not in same}
+        found: dict[str, dict[str, dict[str, Any]]] = {name: {shape: {} for shape in feeds} for name in files}
+        for each in measure.latency(models, feeds, ENGINES, self.threads, ROUNDS, seconds):
             if each.wall_ratio is None:
-                found[each.feeds][each.engine] = {"reason": each.reason.partition("\n")[0][:300]}
+                told: dict[str, Any] = {"reason": portable(each.reason.partition("\n")[0])}
             else:
                 ratio, low, high = each.wall_ratio
-                times = {"ratio": ratio, "low": low, "high": high, "rounds": each.rounds}
-                found[each.feeds][each.engine] = times | {"cpu": each.cpu_ratio[0] if each.cpu_ratio else None}
+                told = {"ratio": ratio, "low": low, "high": high, "rounds": each.rounds}
+                told["cpu"] = each.cpu_ratio[0] if each.cpu_ratio else None
+            for name in [each.model] if each.model else same:
+                found[name][each.feeds][each.engine] = told
         return found
 
 

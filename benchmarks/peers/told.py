@@ -81,6 +81,10 @@ def summarised(records: Sequence[Record], per_row: PerRow) -> Summary:
                 drawn = {id(each): {e: fronts.draws(rows) for e, rows in per_row(each).items()} for each in of_seed}
                 mine = [each for each in of_seed if each["side"] == "ours" or each["name"] == FLOAT32]
                 others = [each for each in of_seed if each["side"] == "peer"]
+                if cost != SIZE and any(each.get("finals") for each in of_seed):
+                    # Times taken at other times are not held against those taken together.
+                    mine = [each for each in mine if each.get("finals")]
+                    others = [each for each in others if each.get("finals")]
                 one.ours[seed] = _points(mine, cost, OUR_ENGINES, drawn)
                 one.with_bf16[seed] = _points(mine, cost, ENGINES, drawn)
                 one.theirs[seed] = _points(others, cost, ENGINES, drawn)
@@ -99,15 +103,28 @@ def _whole_seeds(records: Sequence[Record]) -> list[int]:
     return [seed for seed in sorted(tried) if tried[seed] >= wanted] if sides == {"ours", "peer"} else []
 
 
+def finalists(records: Sequence[Record], shapes: Sequence[str], most: int) -> set[tuple[str, str]]:
+    """(side, name) of the files of one model and seed that may be on their side's front of time; `most` a front."""
+    found = set()
+    for side, engines in (("ours", OUR_ENGINES), ("peer", ENGINES)):
+        of_side = [each for each in records if each["side"] == side and "failed" not in each]
+        for shape in shapes:
+            points = _points([each | {"finals": None} for each in of_side], shape, engines, {})
+            names = {each.name.rpartition(" on ")[0] for each in fronts.candidates(points, most)}
+            found |= {(side, name) for name in names}
+    return found
+
+
 def _points(
     records: Iterable[Record], cost: str, engines: Sequence[str], drawn: Mapping[int, Mapping[str, Array]]
 ) -> list[Point]:
     found = []
     for each in records:
+        drawn_here = drawn.get(id(each), {})
         able = [engine for engine in engines if "lost" in each["lost"].get(engine, {})]
         for engine in able[:1] if cost == SIZE else able:
-            loss, sampled = max(each["lost"][engine]["lost"], 0.0), drawn[id(each)].get(engine)
-            time = each["times"].get(cost, {}).get(engine, {})
+            loss, sampled = max(each["lost"][engine]["lost"], 0.0), drawn_here.get(engine)
+            time = (each.get("finals") or each["times"]).get(cost, {}).get(engine, {})
             if cost == SIZE:
                 found.append(Point(each["name"], loss, each["size"], (each["size"], each["size"]), sampled))
             elif "ratio" in time:
@@ -131,22 +148,19 @@ def line(record: Record) -> str:
     return f"size {record['size']:.3f} | lost {losses} | time {times}"
 
 
-def text(summary: Summary) -> str:
-    return markdown(summary)
-
-
-def markdown(summary: Summary) -> str:
+def markdown(summary: Summary, *, unfinished: bool = False) -> str:
+    """`unfinished` tells also of a model for which there is no front yet."""
     parts = []
     for model in BOTH:
         of_model = [each for each in summary.records if each["model"] == model]
-        if not of_model:
+        own = [each for each in summary.fronts if each.model == model]
+        if not of_model or not (own or unfinished):
             continue
         parts += [f"### {TITLE[model]} beside other tools\n", _table(model, of_model), _failed(of_model)]
-        own = [each for each in summary.fronts if each.model == model]
         if own:
             parts += [_volumes(model, own), _ahead(own)]
     host = next((each["machine"] for each in summary.records if "machine" in each), None)
-    if host:
+    if host and parts:
         when = max(each["when"] for each in summary.records)[:10]
         parts.append(f"Measured {when} on {host['cores']} cores of {host['cpu']}, shared with others.\n")
     return "\n".join(part for part in parts if part)
@@ -188,8 +202,8 @@ def _loss(record: Record, engines: Sequence[str]) -> float | None:
 
 def _best_time(group: Sequence[Record], shape: str, engines: Sequence[str]) -> str:
     taken = {
-        engine: [each["times"][shape][engine]["ratio"] for each in group
-                 if "ratio" in each["times"].get(shape, {}).get(engine, {})]
+        engine: [times[shape][engine]["ratio"] for each in group
+                 if "ratio" in (times := each.get("finals") or each["times"]).get(shape, {}).get(engine, {})]
         for engine in engines
     }  # fmt: skip
     medians = {engine: statistics.median(ratios) for engine, ratios in taken.items() if ratios}
@@ -300,7 +314,10 @@ def _plot(axes: Any, own: Front) -> None:
         points = [point for seed in sides for point in sides[seed]]
         axes.scatter([p.cost for p in points], [p.loss for p in points], s=16, color=colour, alpha=0.45, marker=marker)
         edge = fronts.front(sides[min(sides)])
-        axes.step([p.cost for p in edge], [max(p.loss, 0.0) for p in edge], where="post", color=colour, label=title)
+        costs, losses = [p.cost for p in edge], [p.loss for p in edge]
+        if edge:  # it begins above its quickest or smallest point, and goes on beyond the best one
+            costs, losses = [costs[0], *costs, 2.0], [2 * own.worst, *losses, losses[-1]]
+        axes.step(costs, losses, where="post", color=colour, label=title, linewidth=1.2)
     axes.set_xlim(0, 1.05)
     axes.set_ylim(-0.02 * own.worst, own.worst)
     axes.set_xlabel("size, of float32" if own.cost == SIZE else f"time, {own.cost}, of onnxruntime's float32")

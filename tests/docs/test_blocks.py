@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 import needs
+from tidemill.cli import tf_words
 from tidemill.cli.main import tidemill
 from tidemill.compress import recipe
 from tidemill.console.__main__ import arguments as console_arguments
@@ -112,6 +113,8 @@ def test_what_is_not_run_names_what_there_is(block: Block) -> None:
                 assert extras(what) <= set(known_extras()), line
             case ["tidemill", verb, *words]:
                 reads(verb, words)
+            case ["tensorflow_model_server", *words]:
+                assert tf_words.read(words).models
             case ["python", "-m", "tidemill.console", *words]:
                 assert console_arguments(words)
             case ["python3", "-m", "venv", ".venv"] | []:

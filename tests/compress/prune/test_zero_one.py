@@ -91,6 +91,7 @@ def test_the_classic_form_stops_and_says_why(bench: Workbench, unit: str) -> Non
     assert any("no step is left" in note for note in outcome.notes)
 
 
+@pytest.mark.slow
 def test_a_model_of_convolutions_in_groups_goes_through(tmp_path: Path) -> None:
     with bench_of(conv_net(), (3, 12, 12), tmp_path, rows=40) as bench:
         for unit in ("weights", "blocks"):
