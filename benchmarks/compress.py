@@ -113,7 +113,8 @@ def measure(case: Case, models: Path) -> dict[str, Any]:
 
 def _portable(told: dict[str, Any]) -> dict[str, Any]:
     """Without paths, which mean nothing elsewhere."""
-    return {name: value for name, value in told.items() if name not in {"path", "report"}}
+    kept = {name: value for name, value in told.items() if name not in {"path", "report"}}
+    return kept | {"notes": [re.sub(r"(?:/[^\s/:]+)+/", "", note) for note in told["notes"]]}
 
 
 def missed(case: Case, told: dict[str, Any]) -> list[str]:
