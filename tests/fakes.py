@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from tidemill.core.contracts import Pieces, Served
-from tidemill.core.errors import InvalidKey, MissingKey, UnknownModel, UnknownVersion
+from tidemill.core.errors import InvalidKey, MissingKey, UnknownLabel, UnknownModel, UnknownVersion
 from tidemill.core.request import Caller, InferenceRequest, Piece, Usage
 from tidemill.core.tensor import Signature, Tensors, TensorSpec, rows
 from tidemill.serve.answer import Service
@@ -101,7 +101,9 @@ class FakeFleet:
         self.held: asyncio.Event | None = None
         self.cancelled = asyncio.Event()
 
-    def find(self, name: str, version: int | None = None) -> FakeServed:
+    def find(self, name: str, version: int | None = None, label: str | None = None) -> FakeServed:
+        if label is not None:
+            raise UnknownLabel(f"model {name!r} has no label {label!r}; its labels are none")
         versions = [model for model in self.models if model.name == name]
         if not versions:
             raise UnknownModel(f"there is no model {name!r}")

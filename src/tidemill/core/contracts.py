@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from tidemill.core.package import ModelPackage
+from tidemill.core.package import Indexed, ModelConfig, ModelEntry, ModelPackage
 from tidemill.core.request import Caller, InferenceRequest, Piece, Usage
 from tidemill.core.tensor import Signature, Tensors
 
@@ -87,15 +87,36 @@ class Served(Protocol):
 class Fleet(Protocol):
     """Which replica answers, and the way there and back."""
 
-    def find(self, name: str, version: int | None = None) -> Served:
-        """The version asked for, or the newest that is ready. Raises `UnknownModel`, `UnknownVersion`,
-        `ModelNotReady`."""
+    def find(self, name: str, version: int | None = None, label: str | None = None) -> Served:
+        """The version asked for by number or by label, or the newest that is ready. Raises `UnknownModel`,
+        `UnknownVersion`, `UnknownLabel`, `ModelNotReady`."""
 
     def versions(self, name: str) -> Sequence[Served]:
         """Every version of `name`, oldest first, those that do not serve included. Raises `UnknownModel`."""
 
     def run(self, request: InferenceRequest) -> AbstractAsyncContextManager[Pieces]:
         """Answer; leaving the context early cancels."""
+
+
+class Models(Protocol):
+    """The models of a running service, as a door that loads and unloads them sees it. Belongs to the loop."""
+
+    def index(self) -> Sequence[Indexed]:
+        """Every version that is known: served, refused, or there to be loaded; by name and version."""
+
+    async def load(self, name: str, config: ModelConfig | None = None) -> None:
+        """Look at `name` on disk again and serve the versions that its policy asks for; returns when they serve.
+
+        Raises `UnknownModel`, and `RefusedModel` when one was refused; what served before serves on.
+        """
+
+    async def unload(self, name: str) -> None:
+        """Let the requests of `name` end, then give its engines back. Raises `UnknownModel`."""
+
+    async def reload(self, entries: Sequence[ModelEntry]) -> None:
+        """Serve exactly `entries`, as TensorFlow Serving's `HandleReloadConfigRequest` does: new ones are loaded, ones
+        that are missing are unloaded, changed ones changed. Returns when they serve. Raises `UnknownModel`,
+        `RefusedModel`, `InvalidSetting`; models that are named well are served all the same."""
 
 
 class Identity(Protocol):

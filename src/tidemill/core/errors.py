@@ -101,6 +101,12 @@ class UnknownVersion(CallerError):
     code = "model.version_unknown"
 
 
+class UnknownLabel(CallerError):
+    """No version of the model bears the label."""
+
+    code = "model.label_unknown"
+
+
 class MissingInput(CallerError):
     code = "input.missing"
 

@@ -59,3 +59,37 @@ class ModelPackage(msgspec.Struct, frozen=True):
     signature: Signature | None = None
     bounded: bool = False
     source: str = ""
+
+
+class VersionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which versions of a model are served, in TensorFlow Serving's words (`ServableVersionPolicy`).
+
+    `specific` names them; else all where `all_versions`; else the newest `latest`.
+    """
+
+    latest: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+    all_versions: bool = False
+    specific: tuple[int, ...] = ()
+
+
+class ModelEntry(msgspec.Struct, frozen=True):
+    """One model of a list of models to serve, as a config file or a reload names it.
+
+    `base_path` is the folder of its versions, the one above it, or a model itself. `labels` maps a label to a version.
+    `config` comes before the model's own `tidemill.toml`, where it says something.
+    """
+
+    name: str
+    base_path: Path
+    policy: VersionPolicy = VersionPolicy()
+    labels: dict[str, int] = {}
+    config: ModelConfig | None = None
+
+
+class Indexed(msgspec.Struct, frozen=True):
+    """A version in the index of a running service; `state` and `reason` are `Served`'s, "" for one not loaded."""
+
+    name: str
+    version: int
+    state: str
+    reason: str = ""

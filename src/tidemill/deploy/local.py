@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 
 import msgspec
 
-from tidemill.core.errors import ModelNotReady, TidemillError, UnknownModel, UnknownVersion
+from tidemill.core.errors import ModelNotReady, TidemillError, UnknownLabel, UnknownModel, UnknownVersion
 from tidemill.core.package import ModelPackage
 from tidemill.core.request import InferenceRequest, Piece, Usage
 from tidemill.core.tensor import Signature, Tensors, rows
@@ -90,6 +91,7 @@ class LocalFleet:
         self._policy = policy
         self._replicas: dict[tuple[str, int], Replica] = {}
         self._newest: dict[str, Replica] = {}
+        self._labels: dict[str, dict[str, int]] = {}
 
     def replicas(self) -> list[Replica]:
         """All of them, by name and version, the failed ones too."""
@@ -147,7 +149,9 @@ class LocalFleet:
         log.error("model refused: %s", reason, extra={"model": name, "version": version})
         return replica
 
-    def find(self, name: str, version: int | None = None) -> Replica:
+    def find(self, name: str, version: int | None = None, label: str | None = None) -> Replica:
+        if label is not None:
+            version = self._labelled(name, label)
         if version is None:
             replica = self._newest.get(name)
             if replica is not None and replica.state is State.AVAILABLE:
@@ -164,6 +168,19 @@ class LocalFleet:
         if not found:
             raise self._not_found(name, None)
         return found
+
+    def label(self, name: str, labels: Mapping[str, int]) -> None:
+        """Give the versions of `name` these labels, and no others."""
+        self._labels[name] = dict(labels)
+
+    def _labelled(self, name: str, label: str) -> int:
+        if not any(model == name for model, _ in self._replicas):
+            raise self._not_found(name, None)
+        labels = self._labels.get(name, {})
+        if label not in labels:
+            known = ", ".join(sorted(labels)) or "none"
+            raise UnknownLabel(f"model {name!r} has no label {short(label)}; its labels are {known}")
+        return labels[label]
 
     def _not_found(self, name: str, version: int | None) -> TidemillError:
         mine = [replica for replica in self.replicas() if replica.name == name]

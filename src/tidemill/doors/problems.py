@@ -31,6 +31,7 @@ PROBLEMS: dict[str, tuple[int, Status]] = {
     "key.unknown": (404, Status.NOT_FOUND),
     "model.unknown": (404, Status.NOT_FOUND),
     "model.version_unknown": (404, Status.NOT_FOUND),
+    "model.label_unknown": (404, Status.NOT_FOUND),
     "model.signature_unknown": (400, Status.INVALID_ARGUMENT),
     "model.refused": (400, Status.FAILED_PRECONDITION),
     "model.not_ready": (503, Status.UNAVAILABLE),

@@ -12,7 +12,7 @@ import sys
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
-from tidemill.core.contracts import Charge, Fleet, Gate, Identity, Ledger, Pieces, Served
+from tidemill.core.contracts import Charge, Fleet, Gate, Identity, Ledger, Models, Pieces, Served
 from tidemill.core.request import Caller, InferenceRequest
 from tidemill.serve.meter import Meter
 
@@ -20,11 +20,15 @@ from tidemill.serve.meter import Meter
 class Service:
     """What every door talks to."""
 
-    def __init__(self, identity: Identity, gate: Gate, ledger: Ledger, fleet: Fleet) -> None:
+    def __init__(
+        self, identity: Identity, gate: Gate, ledger: Ledger, fleet: Fleet, models: Models | None = None
+    ) -> None:
+        """`models` is None where nothing can be loaded or unloaded while the service runs."""
         self.identity = identity
         self.gate = gate
         self.ledger = ledger
         self.fleet = fleet
+        self.models = models
         self.failures: dict[str, int] = {}
 
     def failed(self, served: Served | None, code: str) -> None:
