@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,18 @@ KINDS = {
     "echo": _echo,
 }
 
+
+if find_spec("tensorflow"):  # run by tests/engine/test_tensorflow.py where it is
+
+    def _tensorflow(folder: Path) -> Subject:
+        import saved_models
+
+        from tidemill.engine import tensorflow
+
+        package = layout.package("plus", 1, saved_models.plus_minus(folder / "saved"))
+        return Subject(tensorflow, package, {"x": X}, {"down": UP_DOWN["down"], "up": UP_DOWN["up"]})
+
+    KINDS["tensorflow"] = _tensorflow
 
 SLOW = {"openvino-savedmodel"}
 

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
 import crafted
 from tidemill.core.errors import RefusedByEngine, RefusedModel
+from tidemill.core.package import ModelConfig
 from tidemill.engine import onnx
 from tidemill.engine.onnx import OnnxEngine
 
@@ -123,3 +125,16 @@ def test_loading_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str
     with pytest.raises(RefusedByEngine):
         engine.predict({"x": np.zeros((1, 9), np.float32)}, ())
     assert capfd.readouterr() == ("", "")
+
+
+def test_providers_are_named_shortly_or_whole_and_the_cpu_is_the_last() -> None:
+    assert onnx.providers(()) == ["CPUExecutionProvider"]
+    assert onnx.providers(["CPU"]) == onnx.providers(["CPUExecutionProvider"]) == ["CPUExecutionProvider"]
+
+
+def test_a_provider_that_is_not_there_refuses_the_model_and_says_what_to_install(tmp_path: Path) -> None:
+    path = crafted.save(tmp_path, crafted.plus_minus())
+    package = crafted.package(path)
+    wanted = msgspec.structs.replace(package, config=ModelConfig(providers=("rocm9", "cpu")))
+    with pytest.raises(RefusedModel, match=r"no provider 'rocm9' here, it has .*cpu"):
+        onnx.load(wanted, 1)

@@ -30,10 +30,14 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`tidemill.toml` beside a model. `inputs` and `outputs` declare the signature of an `echo` model only.
 
-    `threads` and `instances` are those of the settings; None takes the service's.
+    `threads` and `instances` are those of the settings; None takes the service's. `signature` is the one of a
+    SavedModel's several that is served; None takes `serving_default`, or the only one. `providers` are onnxruntime's,
+    the first that can run an operator does, `cpu` is always the last; None takes the service's.
     """
 
     engine: str | None = None
+    signature: str | None = None
+    providers: tuple[str, ...] | None = None
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] | None = None
     instances: Annotated[int, msgspec.Meta(ge=0, le=1024)] | None = None
     batching: Batching = Batching()

@@ -17,6 +17,7 @@ from tidemill.core.errors import InvalidSetting, MissingPart
 BUILT_IN = {
     "engine.onnx": "tidemill.engine.onnx:load",
     "engine.openvino": "tidemill.engine.openvino:load",
+    "engine.tensorflow": "tidemill.engine.tensorflow:load",
     "engine.echo": "tidemill.engine.echo:load",
     "solver.int8": "tidemill.compress.quantise.int8:METHOD",
     "solver.gptq": "tidemill.compress.quantise.gptq:METHOD",
@@ -28,7 +29,11 @@ BUILT_IN = {
     "solver.zero-one": "tidemill.compress.prune.zero_one:METHOD",
     "solver.unify": "tidemill.compress.prune.unify:METHOD",
 }
-EXTRA = {"engine.openvino": "openvino", **{name: "compress" for name in BUILT_IN if name.startswith("solver.")}}
+EXTRA = {
+    "engine.openvino": "openvino",
+    "engine.tensorflow": "tensorflow",
+    **{name: "compress" for name in BUILT_IN if name.startswith("solver.")},
+}
 GROUPS = {"tidemill.engines": "engine", "tidemill.solvers": "solver"}
 
 

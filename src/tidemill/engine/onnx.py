@@ -43,11 +43,33 @@ def load(package: ModelPackage, threads: int) -> OnnxEngine:
     # Spinning threads answer a little sooner and burn the cores that the service needs to read requests.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = ort.InferenceSession(str(package.path), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(str(package.path), options, providers=providers(package.config.providers or ()))
     except ORT_FAILURES as error:
         raise RefusedModel(f"onnxruntime cannot load {package.path}: {first_line(error)}") from error
     give_back()
     return OnnxEngine(session, _without_rank(package.path, session))
+
+
+def providers(wanted: Sequence[str]) -> list[str]:
+    """onnxruntime's names for `wanted` (`cuda`, `tensorrt`, …, or a whole name), `cpu` behind them.
+
+    Raises `RefusedModel` for one that this onnxruntime lacks, where it would warn and take the CPU.
+    """
+    available = {_short(name): name for name in ort.get_available_providers()}
+    missing = [name for name in wanted if _short(name) not in available]
+    if missing:
+        raise RefusedModel(
+            f"onnxruntime has no provider {missing[0]!r} here, it has {', '.join(sorted(available))}; for `cuda` and"
+            " `tensorrt` install onnxruntime-gpu in its place"
+        )
+    return list(dict.fromkeys([*(available[_short(name)] for name in wanted), available[CPU]]))
+
+
+CPU = "cpu"
+
+
+def _short(provider: str) -> str:
+    return provider.removesuffix("ExecutionProvider").lower()
 
 
 def _without_rank(path: Path, session: ort.InferenceSession) -> frozenset[str]:

@@ -44,7 +44,7 @@ def load(package: ModelPackage, threads: int) -> OpenVinoEngine:
     try:
         model = core.read_model(str(package.path))
     except RuntimeError as error:
-        raise RefusedModel(f"OpenVINO cannot read {package.path}: {_reason(error)}") from error
+        raise RefusedModel(f"OpenVINO cannot read {package.path}: {_reason(error)}{_elsewhere(package)}") from error
     names = _declared_names(package)
     signature = Signature(
         tuple(_spec(port, names) for port in model.inputs), tuple(_spec(port, names) for port in model.outputs)
@@ -55,7 +55,7 @@ def load(package: ModelPackage, threads: int) -> OpenVinoEngine:
     try:
         compiled = core.compile_model(model, "CPU", properties)
     except RuntimeError as error:
-        raise RefusedModel(f"OpenVINO cannot compile {package.path}: {_reason(error)}") from error
+        raise RefusedModel(f"OpenVINO cannot compile {package.path}: {_reason(error)}{_elsewhere(package)}") from error
     return OpenVinoEngine(compiled, signature)
 
 
@@ -115,7 +115,7 @@ def _held_against(declared: Signature, read: Signature, package: ModelPackage) -
         if not same:
             raise RefusedModel(
                 f"OpenVINO read {package.path} with {what} ({', '.join(map(str, got)) or 'none'}), its signature"
-                f" declares ({', '.join(map(str, wanted)) or 'none'}); serve it with the engine `tensorflow`"
+                f" declares ({', '.join(map(str, wanted)) or 'none'}){_elsewhere(package)}"
             )
     return declared
 
@@ -146,6 +146,13 @@ def _spec(port: Any, preferred: frozenset[str]) -> TensorSpec:
     if shape.rank.is_dynamic:
         return TensorSpec(name, datatype, None)
     return TensorSpec(name, datatype, tuple(side.get_length() if side.is_static else -1 for side in shape))
+
+
+def _elsewhere(package: ModelPackage) -> str:
+    """What else can serve it."""
+    if package.format != "savedmodel":
+        return ""
+    return "; --engine tensorflow reads every SavedModel (pip install 'tidemill[tensorflow]')"
 
 
 def _reason(error: BaseException, characters: int = 400) -> str:

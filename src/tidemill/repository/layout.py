@@ -107,7 +107,7 @@ def package(name: str, version: int, path: Path) -> ModelPackage:
     if found.format == "onnx":
         size, bounded = onnx_files.check(found.path)
     elif found.format == "savedmodel":
-        signature = saved_model.signature(found.path)
+        signature = saved_model.signature(found.path, config.signature)
         size = _size(found.path)
     elif found.format == "openvino":
         weights = found.path.with_suffix(".bin")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ SERVING_TAG = "serve"
 DEFAULT_SIGNATURE = "serving_default"
 
 
-def signature(folder: Path) -> Signature:
-    """What the SavedModel declares under `serving_default`, or under its only signature. Raises `RefusedModel`."""
+def signature(folder: Path, wanted: str | None = None) -> Signature:
+    """What the SavedModel declares under `wanted`, as `choose` has it. Raises `RefusedModel`."""
     path = folder / "saved_model.pb"
     try:
         saved = message("tensorflow.SavedModel").FromString(path.read_bytes())
@@ -28,19 +29,30 @@ def signature(folder: Path) -> Signature:
     )
     if not graphs:
         raise RefusedModel(f"{path} is not a SavedModel: it holds no graph")
-    found = {name: each for name, each in graphs[0].signature_def.items() if not name.startswith("__") and each.outputs}
-    chosen = found.get(DEFAULT_SIGNATURE) or (next(iter(found.values())) if len(found) == 1 else None)
-    if chosen is None:
-        raise RefusedModel(
-            f"{path} has no signature {DEFAULT_SIGNATURE!r}; it has {', '.join(sorted(found)) or 'none'}"
-        )
-    return Signature(_specs(path, chosen.inputs), _specs(path, chosen.outputs))
+    return specified(path, graphs[0].signature_def[choose(folder, graphs[0].signature_def, wanted)])
+
+
+def specified(path: Path, definition: Any) -> Signature:
+    """What a `SignatureDef` says. Raises `RefusedModel` for what is no dense tensor of a type that is served."""
+    return Signature(_specs(path, definition.inputs), _specs(path, definition.outputs))
+
+
+def choose(folder: Path, definitions: Mapping[str, Any], wanted: str | None = None) -> str:
+    """The signature that is served: `wanted`, else `serving_default`, else the only one. `definitions` are
+    `SignatureDef`s by name. Raises `RefusedModel`."""
+    found = [name for name, each in definitions.items() if not name.startswith("__") and each.outputs]
+    name = wanted or (found[0] if len(found) == 1 else DEFAULT_SIGNATURE)
+    if name not in found:
+        raise RefusedModel(f"{folder} has no signature {name!r}; it has {', '.join(sorted(found)) or 'none'}")
+    return name
 
 
 def _specs(path: Path, infos: Any) -> tuple[TensorSpec, ...]:
     specs = []
     for name in sorted(infos):
         info = infos[name]
+        if info.WhichOneof("encoding") != "name":
+            raise RefusedModel(f"{path}: {name!r} is no dense tensor, and others are not served")
         datatype = TF_DATATYPES.get(info.dtype)
         if datatype is None:
             raise RefusedModel(f"{path}: {name!r} is of TensorFlow type {info.dtype}, which is not served")

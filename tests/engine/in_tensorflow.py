@@ -1,0 +1,123 @@
+"""What the engine on TensorFlow answers; run by `test_tensorflow.py` in an environment that has TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import saved_models
+from tidemill.core.errors import EngineFailed, RefusedByEngine, RefusedModel
+from tidemill.core.package import ModelConfig, ModelPackage
+from tidemill.core.tensor import DTYPES
+from tidemill.engine import openvino, tensorflow
+from tidemill.repository import layout
+
+NUMBERS = [name for name in DTYPES if name != "BYTES"]
+
+
+def test_no_signature_but_the_chosen_one_is_served(tmp_path: Path) -> None:
+    folder = saved_models.many(tmp_path / "many")
+    asked = {}
+    for name in (None, "serving_default", "twice"):
+        config = ModelConfig(signature=name)
+        engine = tensorflow.load(ModelPackage("many", 1, folder, "savedmodel", 0, config), 1)
+        asked[name] = engine.predict({"x": np.float32([[1.0, 2.0]])}, ())["y"].tolist()
+        engine.close()
+    assert asked == {None: [[2.0, 3.0]], "serving_default": [[2.0, 3.0]], "twice": [[2.0, 4.0]]}
+    with pytest.raises(RefusedModel, match="no signature 'thrice'; it has parsed, serving_default, twice"):
+        tensorflow.load(ModelPackage("many", 1, folder, "savedmodel", 0, ModelConfig(signature="thrice")), 1)
+
+
+def test_examples_are_parsed_where_the_signature_does(tmp_path: Path) -> None:
+    """What OpenVINO refuses: strings of `tf.Example`."""
+    folder = saved_models.many(tmp_path / "many")
+    package = layout.package("many", 1, folder)
+    config = ModelConfig(signature="parsed")
+    engine = tensorflow.load(ModelPackage("many", 1, package.path, "savedmodel", 0, config), 1)
+    feature = tf.train.Feature(float_list=tf.train.FloatList(value=[4.0, 5.0]))
+    example = tf.train.Example(features=tf.train.Features(feature={"x": feature})).SerializeToString()
+    answer = engine.predict({"examples": np.array([example, example], dtype=object)}, ())
+    np.testing.assert_array_equal(answer["y"], np.float32([[5, 6], [5, 6]]))
+    with pytest.raises(RefusedByEngine, match="refused these inputs"):
+        engine.predict({"examples": np.array([b"\xff\xff"], dtype=object)}, ())
+
+
+def test_variables_that_are_assigned_keep_their_values(tmp_path: Path) -> None:
+    engine = tensorflow.load(layout.package("counter", 1, saved_models.counter(tmp_path / "counter")), 1)
+    seen = [engine.predict({"by": np.float32(2)}, ())["total"].item() for _ in range(3)]
+    assert seen == [2.0, 4.0, 6.0]
+
+
+def test_what_openvino_cannot_read_names_this_engine(tmp_path: Path) -> None:
+    package = layout.package("counter", 1, saved_models.counter(tmp_path / "counter"))
+    with pytest.raises(RefusedModel, match="--engine tensorflow"):
+        openvino.load(package, 1)
+
+
+@pytest.mark.parametrize("datatype", NUMBERS)
+def test_every_datatype_goes_through_bit_for_bit(tmp_path: Path, datatype: str) -> None:
+    dtype = DTYPES[datatype]
+    values: list[Any] = [0, 1] if dtype.kind == "b" else [0, 1, 100]
+    if dtype.kind in "iu":
+        values += [np.iinfo(dtype).min, np.iinfo(dtype).max]
+    x = np.array(values, dtype)
+    engine = tensorflow.load(layout.package("same", 1, saved_models.same(tmp_path / "same", dtype)), 1)
+    assert [spec.datatype for spec in engine.signature.inputs + engine.signature.outputs] == [datatype, datatype]
+    answer = engine.predict({"x": x}, ())["y"]
+    assert answer.dtype == dtype
+    assert answer.tobytes() == x.tobytes()
+
+
+def test_text_goes_through_whatever_bytes_it_holds(tmp_path: Path) -> None:
+    engine = tensorflow.load(layout.package("same", 1, saved_models.same(tmp_path / "same", np.dtype(object))), 1)
+    x = np.array([b"", b"\0a\0", "潮".encode(), b"\xff"], dtype=object)
+    answer = engine.predict({"x": x}, ())["y"]
+    assert answer.dtype == object
+    assert answer.tolist() == x.tolist()
+
+
+def test_values_that_the_model_refuses_are_the_caller_s(tmp_path: Path) -> None:
+    engine = tensorflow.load(layout.package("picky", 1, saved_models.picky(tmp_path / "picky")), 1)
+    assert engine.predict({"x": np.float32([1.0])}, ())["y"].tolist() == [1.0]
+    with pytest.raises(RefusedByEngine, match="must be positive"):
+        engine.predict({"x": np.float32([-1.0])}, ())
+
+
+def test_a_folder_that_tensorflow_cannot_load_is_refused_with_its_reason(tmp_path: Path) -> None:
+    folder = saved_models.counter(tmp_path / "counter")
+    for part in (folder / "variables").iterdir():
+        part.unlink()
+    with pytest.raises(RefusedModel, match="TensorFlow cannot load"):
+        tensorflow.load(layout.package("counter", 1, folder), 1)
+
+
+def test_no_other_format_is_taken(tmp_path: Path) -> None:
+    with pytest.raises(RefusedModel, match="reads SavedModels"):
+        tensorflow.load(ModelPackage("m", 1, tmp_path / "model.onnx", "onnx", 0), 1)
+
+
+def test_forks_answer_after_the_first_is_closed(tmp_path: Path) -> None:
+    first = tensorflow.load(layout.package("same", 1, saved_models.same(tmp_path / "same", np.dtype(np.int8))), 1)
+    second = first.fork()
+    first.close()
+    assert second.predict({"x": np.int8([3])}, ())["y"].tolist() == [3]
+    assert EngineFailed.code == "engine.failed"
+
+
+def test_our_schemas_and_tensorflow_s_live_in_one_process() -> None:
+    """Both register `tensorflow.TensorProto`; in one pool of descriptors the second would be an error."""
+    from tensorflow_serving.apis import predict_pb2
+
+    from tidemill.core import schemas
+
+    ours = schemas.message("tensorflow.serving.PredictRequest")()
+    ours.model_spec.name = "tides"
+    ours.inputs["x"].dtype = 1
+    ours.inputs["x"].float_val.append(1.5)
+    theirs = predict_pb2.PredictRequest.FromString(ours.SerializeToString())
+    assert tf.make_ndarray(theirs.inputs["x"]).tolist() == 1.5
+    assert theirs.SerializeToString(deterministic=True) == ours.SerializeToString(deterministic=True)
