@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from tidemill.core.contracts import Pieces, Served
-from tidemill.core.errors import InvalidKey, MissingKey, UnknownLabel, UnknownModel, UnknownVersion
+from tidemill.core.errors import InvalidKey, MissingKey, RefusedModel, UnknownLabel, UnknownModel, UnknownVersion
+from tidemill.core.package import Indexed, ModelConfig, ModelEntry
 from tidemill.core.request import Caller, InferenceRequest, Piece, Usage
+from tidemill.core.running import Counts, Running
 from tidemill.core.tensor import Signature, Tensors, TensorSpec, rows
 from tidemill.serve.answer import Service
 
 KEY = "tm_test"
 CALLER = Caller("acme", "key1")
+ADMIN_KEY = "tm_admin"
+ADMIN = Caller("house", "key2", admin=True)
 
 HALVE = Signature((TensorSpec("x", "FP32", (-1, -1)),), (TensorSpec("y", "FP32", (-1, -1)),))
 
@@ -30,6 +34,9 @@ class FakeServed:
     platform = "fake"
     price_nanos = 1
     waiting = 0
+    state = "AVAILABLE"
+    reason = ""
+    rows_max = 8
 
     def __init__(self, name: str, version: int, signature: Signature, answer: Callable[[Tensors], Tensors]) -> None:
         self.name = name
@@ -41,13 +48,21 @@ class FakeServed:
     def failed(self, code: str) -> None:
         self.failures.append(code)
 
+    def running(self) -> Running:
+        return Running("fake", self.rows_max, 2, 100)
+
+    def counts(self) -> Counts:
+        return Counts()
+
 
 class FakeIdentity:
-    """Knows one key."""
+    """Knows a tenant's key and an admin's."""
 
     def recognise(self, credential: str) -> Caller:
         if credential == KEY:
             return CALLER
+        if credential == ADMIN_KEY:
+            return ADMIN
         raise InvalidKey("there is no such key") if credential else MissingKey("send a key")
 
 
@@ -112,6 +127,13 @@ class FakeFleet:
                 return model
         raise UnknownVersion(f"model {name!r} has no version {version}")
 
+    def versions(self, name: str) -> list[FakeServed]:
+        self.find(name)
+        return [model for model in self.replicas() if model.name == name]
+
+    def replicas(self) -> list[FakeServed]:
+        return sorted(self.models, key=lambda model: (model.name, model.version))
+
     @asynccontextmanager
     async def run(self, request: InferenceRequest) -> AsyncIterator[Pieces]:
         yield self._pieces(request)
@@ -129,6 +151,50 @@ class FakeFleet:
         yield Piece(answer(request.work.inputs), Usage(rows=rows(request.work.inputs)))
 
 
+class FakeModels:
+    """What may be loaded is what the fleet was made with; what is unloaded is gone from it. `refused` holds names that
+    will not be loaded, `configs` the configuration of each load."""
+
+    def __init__(self, fleet: FakeFleet) -> None:
+        self._fleet = fleet
+        self._on_disk = fleet.models
+        self.refused: set[str] = set()
+        self.configs: list[tuple[str, ModelConfig | None]] = []
+
+    def index(self) -> Sequence[Indexed]:
+        served = self._fleet.models
+        return [
+            Indexed(each.name, each.version, each.state if each in served else "", each.reason)
+            for each in sorted(self._on_disk, key=lambda each: (each.name, each.version))
+        ]
+
+    async def load(self, name: str, config: ModelConfig | None = None) -> None:
+        await asyncio.sleep(0)
+        found = self._found(name)
+        if name in self.refused:
+            raise RefusedModel(f"model {name!r} is no model")
+        self.configs.append((name, config))
+        others = tuple(each for each in self._fleet.models if each.name != name)
+        self._fleet.models = (*others, *found)
+
+    async def unload(self, name: str) -> None:
+        await asyncio.sleep(0)
+        self._found(name)
+        self._fleet.models = tuple(each for each in self._fleet.models if each.name != name)
+
+    async def reload(self, entries: Sequence[ModelEntry]) -> None:
+        for entry in entries:
+            await self.load(entry.name, entry.config)
+        for name in {each.name for each in self._fleet.models} - {entry.name for entry in entries}:
+            await self.unload(name)
+
+    def _found(self, name: str) -> tuple[FakeServed, ...]:
+        found = tuple(each for each in self._on_disk if each.name == name)
+        if not found:
+            raise UnknownModel(f"there is no model {name!r}")
+        return found
+
+
 class FakeService(Service):
     """The real way through fakes. Without models it serves `half`, which halves its input."""
 
@@ -136,7 +202,9 @@ class FakeService(Service):
     gate: FakeGate
     ledger: FakeLedger
     fleet: FakeFleet
+    models: FakeModels
 
     def __init__(self, *models: FakeServed) -> None:
         served = models or (FakeServed("half", 1, HALVE, halve),)
-        super().__init__(FakeIdentity(), FakeGate(), FakeLedger(), FakeFleet(*served))
+        fleet = FakeFleet(*served)
+        super().__init__(FakeIdentity(), FakeGate(), FakeLedger(), fleet, FakeModels(fleet))

@@ -75,6 +75,17 @@ async def test_what_is_found_can_be_asked(fleet: Fleet) -> None:
     served.failed("input.shape")
 
 
+async def test_what_is_found_tells_how_it_runs_and_what_was_counted(fleet: Fleet) -> None:
+    running = fleet.find("m").running()
+    assert running.rows_max > 0
+    assert running.instances >= 1
+    assert fleet.find("m").counts().failed.count == 0
+
+
+async def test_all_replicas_are_told_by_name_and_version(fleet: Fleet) -> None:
+    assert [(each.name, each.version) for each in fleet.replicas()] == [("m", 1), ("m", 2), ("m", 10)]
+
+
 async def test_answer_comes_in_pieces_of_which_the_last_alone_tells_the_usage(fleet: Fleet) -> None:
     async with fleet.run(asked()) as pieces:
         found = [piece async for piece in pieces]

@@ -474,3 +474,51 @@ async def test_failure_is_logged_without_what_was_asked(caplog: pytest.LogCaptur
         await answers(b.lane.submit(ask(31337.5)), b.lane.submit(ask(31337.5)))
     assert caplog.records
     assert "31337" not in caplog.text
+
+
+async def test_runs_are_counted_by_their_rows_and_for_each_request_that_shared_them() -> None:
+    async with bench(rows_max=8) as b:
+        held = await b.hold()
+        b.clock.now = 3
+        waiting = [b.lane.submit(ask(1)), b.lane.submit(ask(2, 3))]
+        b.release()
+        await answers(held, *waiting)
+        counts = b.stats.counts(now=5.0, now_ms=10_000.0)
+    assert counts.runs == 2
+    assert [(each.rows, each.infer.count) for each in counts.batches] == [(1, 1), (3, 1)]
+    assert counts.infer.count == counts.success.count == 3
+    assert counts.infer.ns > 0
+    assert counts.rows == 4
+    assert counts.last_ms == 8_000
+
+
+async def test_requests_of_a_spoiled_batch_are_counted_as_the_runs_that_they_were() -> None:
+    async with bench(rows_max=8) as b:
+        held = await b.hold()
+        waiting = [b.lane.submit(ask(1)), b.lane.submit(ask(POISON)), b.lane.submit(ask(2, 3))]
+        b.clock.now = 2
+        b.release()
+        await answers(held, *waiting)
+        counts = b.stats.counts(0.0, 0.0)
+    assert counts.runs == counts.success.count == 3
+    assert [(each.rows, each.infer.count) for each in counts.batches] == [(1, 2), (2, 1)]
+    assert counts.failed.ns == 2_000_000_000
+
+
+async def test_what_missed_its_deadline_counts_the_time_that_it_waited() -> None:
+    async with bench() as b:
+        held = await b.hold()
+        late = b.lane.submit(ask(1, deadline=5))
+        b.clock.now = 6
+        b.release()
+        await answers(held, late)
+        assert b.stats.counts(0.0, 0.0).failed.ns == 6_000_000_000
+        assert b.stats.runs == 1
+
+
+async def test_batches_at_once_are_as_many_as_engines_side_by_side() -> None:
+    n = Narrow()
+    assert n.lane.instances == 2
+    await within(n.lane.close())
+    async with bench() as b:
+        assert b.lane.instances == 1

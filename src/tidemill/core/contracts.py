@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 from tidemill.core.package import Indexed, ModelConfig, ModelEntry, ModelPackage
 from tidemill.core.request import Caller, InferenceRequest, Piece, Usage
+from tidemill.core.running import Counts, Running
 from tidemill.core.tensor import Signature, Tensors
 
 Clock: TypeAlias = Callable[[], float]
@@ -83,6 +84,12 @@ class Served(Protocol):
     def failed(self, code: str) -> None:
         """Count a request that was refused or failed with `code`."""
 
+    def running(self) -> Running:
+        """How it runs."""
+
+    def counts(self) -> Counts:
+        """What happened to it until now."""
+
 
 class Fleet(Protocol):
     """Which replica answers, and the way there and back."""
@@ -90,6 +97,9 @@ class Fleet(Protocol):
     def find(self, name: str, version: int | None = None, label: str | None = None) -> Served:
         """The version asked for by number or by label, or the newest that is ready. Raises `UnknownModel`,
         `UnknownVersion`, `UnknownLabel`, `ModelNotReady`."""
+
+    def replicas(self) -> Sequence[Served]:
+        """Every version of every model, by name and version, those that do not serve included."""
 
     def versions(self, name: str) -> Sequence[Served]:
         """Every version of `name`, oldest first, those that do not serve included. Raises `UnknownModel`."""

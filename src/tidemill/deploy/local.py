@@ -15,6 +15,7 @@ import msgspec
 from tidemill.core.errors import ModelNotReady, TidemillError, UnknownLabel, UnknownModel, UnknownVersion
 from tidemill.core.package import ModelPackage
 from tidemill.core.request import InferenceRequest, Piece, Usage
+from tidemill.core.running import Counts, Running
 from tidemill.core.tensor import Signature, Tensors, rows
 from tidemill.core.text import short
 from tidemill.deploy.opening import open_engine
@@ -59,6 +60,7 @@ class Replica:
         self.engine_name = package.config.engine or (
             ENGINE_OF_FORMAT.get(package.format, package.format) if policy.engine == "auto" else policy.engine
         )
+        self._waiting_max = policy.waiting_max
         self.platform = f"{RUNTIME_OF_ENGINE.get(self.engine_name, self.engine_name)}_{package.format}"
         price = package.config.price.call_nanos
         self.price_nanos = policy.call_nanos if price is None else price
@@ -82,6 +84,17 @@ class Replica:
 
     def failed(self, code: str) -> None:
         self.stats.failed(code)
+
+    def running(self) -> Running:
+        return Running(
+            backend=RUNTIME_OF_ENGINE.get(self.engine_name, self.engine_name),
+            rows_max=self.rows_max if self.batched else 0,
+            instances=self.lane.instances if self.lane else 1,
+            waiting_max=self._waiting_max,
+        )
+
+    def counts(self) -> Counts:
+        return self.stats.counts(time.monotonic(), time.time() * 1000)
 
 
 class LocalFleet:

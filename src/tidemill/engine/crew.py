@@ -46,6 +46,11 @@ class Crew:
         return [self.wide, *self._narrow]
 
     @property
+    def size(self) -> int:
+        """How many batches may run at once."""
+        return len(self._narrow) or 1
+
+    @property
     def running(self) -> list[Entry]:
         """What is being worked on."""
         return [entry for seat in self.seats for entry in seat.batch]

@@ -87,6 +87,11 @@ class Lane:
     def waiting(self) -> int:
         return len(self._waiting)
 
+    @property
+    def instances(self) -> int:
+        """Batches that may run at once."""
+        return self._crew.size
+
     def submit(self, request: InferenceRequest) -> asyncio.Future[Tensors]:
         """Queue `request`; cancelling the future takes it back, at no cost when its batch has not started.
 
@@ -181,6 +186,7 @@ class Lane:
         return True
 
     def _expire(self, entry: Entry, now: float) -> None:
+        self.stats.failed_s += now - entry.arrived
         entry.future.set_exception(
             DeadlineExceeded(f"the deadline passed after {(now - entry.arrived) * 1000:.0f} ms without an answer")
         )
@@ -203,11 +209,15 @@ class Lane:
         self._splits = self._splits and outcome.splits
         stats.compute.observe(outcome.compute_s)
         stats.batch_rows.observe(float(sum(entry.rows for entry in batch)))
+        stats.last_at = batch[-1].arrived
+        for ran in outcome.runs:
+            stats.ran(ran.rows, ran.requests, ran.input_s, ran.infer_s, ran.output_s)
         for entry, answer in zip(batch, outcome.answers, strict=True):
             future = entry.future
             if future.done():
                 continue
             if isinstance(answer, TidemillError):
+                stats.failed_s += now - entry.arrived
                 future.set_exception(answer)
             else:
                 stats.requests += 1

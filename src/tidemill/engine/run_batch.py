@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Hashable
 
+import msgspec
 import numpy as np
 
 from tidemill.core.contracts import Engine
@@ -44,17 +45,28 @@ class Entry:
         self.future = future
 
 
+class Ran(msgspec.Struct, frozen=True, gc=False):
+    """One run of the engine that went well: what it held, and what joining, the engine and parting took."""
+
+    rows: int
+    requests: int
+    input_s: float
+    infer_s: float
+    output_s: float
+
+
 class Outcome:
-    """An answer or an error for each entry of a batch.
+    """An answer or an error for each entry of a batch, and the runs of the engine that gave the answers.
 
     `compute_s` is by the clock; `cpu_s` of the thread alone, which a busy neighbour does not lengthen, where weighed.
     `splits` is False when the model does not keep the rows of a batch apart.
     """
 
-    __slots__ = ("answers", "compute_s", "cpu_s", "splits")
+    __slots__ = ("answers", "compute_s", "cpu_s", "runs", "splits")
 
     def __init__(self) -> None:
         self.answers: list[Tensors | TidemillError] = []
+        self.runs: list[Ran] = []
         self.compute_s = 0.0
         self.cpu_s: float | None = None
         self.splits = True
@@ -68,7 +80,7 @@ def run(engine: Engine, batch: list[Entry], weighed: bool) -> Outcome:
     if len(batch) > 1:
         outcome.answers = _together(engine, batch, outcome)
     if not outcome.answers:
-        outcome.answers = [_alone(engine, entry) for entry in batch]
+        outcome.answers = [_alone(engine, entry, outcome) for entry in batch]
     if weighed:
         outcome.cpu_s = time.thread_time() - cpu_started
     outcome.compute_s = time.perf_counter() - started
@@ -78,8 +90,13 @@ def run(engine: Engine, batch: list[Entry], weighed: bool) -> Outcome:
 def _together(engine: Engine, batch: list[Entry], outcome: Outcome) -> list[Tensors | TidemillError]:
     """Empty when the entries must be tried one by one."""
     try:
-        whole = engine.predict(batching.join([entry.inputs for entry in batch]), batch[0].outputs)
-        parts = batching.part(whole, [entry.rows for entry in batch])
+        started = time.perf_counter()
+        joined = batching.join([entry.inputs for entry in batch])
+        ready = time.perf_counter()
+        whole = engine.predict(joined, batch[0].outputs)
+        answered = time.perf_counter()
+        rows = [entry.rows for entry in batch]
+        parts = batching.part(whole, rows)
     except TidemillError:
         return []
     except Exception as error:  # noqa: BLE001 - an engine from outside may raise anything; each entry is tried alone
@@ -90,13 +107,17 @@ def _together(engine: Engine, batch: list[Entry], outcome: Outcome) -> list[Tens
         log.warning("the model does not keep the rows of a batch apart; its requests run singly from now on")
         outcome.splits = False
         return []
+    parted_s = time.perf_counter() - answered
+    outcome.runs.append(Ran(sum(rows), len(batch), ready - started, answered - ready, parted_s))
     return list(parts)
 
 
-def _alone(engine: Engine, entry: Entry) -> Tensors | TidemillError:
+def _alone(engine: Engine, entry: Entry, outcome: Outcome) -> Tensors | TidemillError:
+    started = time.perf_counter()
     try:
         answer = engine.predict(entry.inputs, entry.outputs)
         if all(isinstance(array, np.ndarray) for array in answer.values()):
+            outcome.runs.append(Ran(entry.rows, 1, 0.0, time.perf_counter() - started, 0.0))
             return answer
         raise TypeError
     except TidemillError as error:

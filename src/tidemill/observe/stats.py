@@ -1,27 +1,109 @@
-"""What is counted of one served model: plain numbers, written by its lane, read by `/metrics` and the admin API."""
+"""What is counted of one served model: plain numbers, written by its lane, read by `/metrics`, the admin API and V2's
+statistics."""
 
 from __future__ import annotations
 
+from tidemill.core.running import BatchCounts, Counts, Timed
 from tidemill.observe.histogram import POWERS_OF_TWO, Histogram
+
+SIZES_MAX = 1024
+"""Sizes of batches that are counted apart, the first ones met; a caller's own large batches may have any size."""
+
+
+class RunTimes:
+    """Seconds that runs of one size took: to join the inputs, in the engine, to part the outputs."""
+
+    __slots__ = ("count", "infer_s", "input_s", "output_s")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.input_s = 0.0
+        self.infer_s = 0.0
+        self.output_s = 0.0
+
+    def add(self, count: int, input_s: float, infer_s: float, output_s: float) -> None:
+        self.count += count
+        self.input_s += input_s
+        self.infer_s += infer_s
+        self.output_s += output_s
 
 
 class ModelStats:
     """Written on the service's loop alone. Times in seconds.
 
     `latency` runs from a request's arrival in the lane to its answer, `queue` from arrival to the start of its batch,
-    `compute` is the time of one batch in the engine.
+    `compute` is the time of one batch in the engine. `shared` counts each request of a run with the whole of its
+    times, `by_rows` the runs themselves. `failed_s` is what requests that failed spent in the lane; `last_at` when the
+    last one that ran arrived, on the lane's clock.
     """
 
-    __slots__ = ("batch_rows", "compute", "failures", "latency", "queue", "requests", "rows")
+    __slots__ = (
+        "batch_rows",
+        "by_rows",
+        "compute",
+        "failed_s",
+        "failures",
+        "last_at",
+        "latency",
+        "queue",
+        "requests",
+        "rows",
+        "runs",
+        "shared",
+    )
 
     def __init__(self) -> None:
         self.requests = 0
         self.rows = 0
         self.failures: dict[str, int] = {}
+        self.failed_s = 0.0
         self.latency = Histogram()
         self.queue = Histogram()
         self.compute = Histogram()
         self.batch_rows = Histogram(POWERS_OF_TWO)
+        self.runs = 0
+        self.shared = RunTimes()
+        self.by_rows: dict[int, RunTimes] = {}
+        self.last_at: float | None = None
 
     def failed(self, code: str) -> None:
         self.failures[code] = self.failures.get(code, 0) + 1
+
+    def ran(self, rows: int, requests: int, input_s: float, infer_s: float, output_s: float) -> None:
+        """Count a run of the engine that answered `requests` with `rows` rows together."""
+        self.runs += 1
+        self.shared.add(requests, input_s * requests, infer_s * requests, output_s * requests)
+        times = self.by_rows.get(rows)
+        if times is None:
+            if len(self.by_rows) >= SIZES_MAX:
+                return
+            times = self.by_rows[rows] = RunTimes()
+        times.add(1, input_s, infer_s, output_s)
+
+    def counts(self, now: float, now_ms: float) -> Counts:
+        """A snapshot. `now` is on the lane's clock, `now_ms` the same moment in milliseconds since 1970."""
+        shared = self.shared
+        return Counts(
+            last_ms=0 if self.last_at is None else int(now_ms - (now - self.last_at) * 1000),
+            rows=self.rows,
+            runs=self.runs,
+            success=_timed(self.requests, self.latency.total),
+            failed=_timed(sum(self.failures.values()), self.failed_s),
+            queued=_timed(self.queue.count, self.queue.total),
+            input=_timed(shared.count, shared.input_s),
+            infer=_timed(shared.count, shared.infer_s),
+            output=_timed(shared.count, shared.output_s),
+            batches=tuple(
+                BatchCounts(
+                    rows,
+                    _timed(times.count, times.input_s),
+                    _timed(times.count, times.infer_s),
+                    _timed(times.count, times.output_s),
+                )
+                for rows, times in sorted(self.by_rows.items())
+            ),
+        )
+
+
+def _timed(count: int, seconds: float) -> Timed:
+    return Timed(count, int(seconds * 1e9))
