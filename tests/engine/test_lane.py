@@ -113,13 +113,52 @@ async def test_idle_engine_starts_at_once_with_one() -> None:
         assert b.engine.calls == [[1]]
 
 
-async def test_request_larger_than_a_batch_runs_alone() -> None:
+async def test_request_larger_than_a_batch_is_asked_in_parts_and_answered_and_counted_as_one() -> None:
     async with bench(rows_max=3) as b:
         held = await b.hold()
         waiting = [b.lane.submit(ask(1)), b.lane.submit(ask(2, 3, 4, 5, 6)), b.lane.submit(ask(7))]
         b.release()
-        await answers(held, *waiting)
-        assert b.engine.calls[1:] == [[1], [2, 3, 4, 5, 6], [7]]
+        assert await answers(held, *waiting) == [[2000], [2], [4, 6, 8, 10, 12], [14]]
+        assert b.engine.calls[1:] == [[1], [2, 3, 4], [5, 6, 7]]
+        assert (b.stats.requests, b.stats.rows) == (4, 8)
+
+
+async def test_one_bad_row_of_a_request_larger_than_a_batch_fails_it_and_no_other() -> None:
+    async with bench(rows_max=2) as b:
+        held = await b.hold()
+        waiting = [b.lane.submit(ask(1)), b.lane.submit(ask(2, 3, POISON, 5, 6, 7, 8)), b.lane.submit(ask(9))]
+        b.release()
+        found = await answers(held, *waiting)
+        assert isinstance(found[2], RefusedByEngine)
+        assert (found[1], found[3]) == ([2], [18])
+        assert b.stats.requests == 3
+
+
+async def test_a_large_request_waits_as_one() -> None:
+    async with bench(rows_max=2, waiting_max=2) as b:
+        held = await b.hold()
+        waiting = [b.lane.submit(ask(*range(50))), b.lane.submit(ask(9))]
+        assert b.lane.waiting == 2
+        b.release()
+        assert await answers(held, *waiting) == [[2000], [2.0 * value for value in range(50)], [18]]
+
+
+async def test_parts_of_a_request_that_was_taken_back_never_reach_the_engine() -> None:
+    async with bench(rows_max=2) as b:
+        held = await b.hold()
+        large, small = b.lane.submit(ask(*range(7))), b.lane.submit(ask(9))
+        large.cancel()
+        b.release()
+        assert await answers(held, small) == [[2000], [18]]
+        assert b.engine.calls[1:] == [[9]]
+
+
+async def test_large_request_runs_whole_when_the_model_does_not_keep_rows_apart_after_all() -> None:
+    async with bench(FirstRowOnly(), rows_max=2) as b:
+        assert await answers(b.lane.submit(ask(1, 2, 3, 4))) == [[2]]
+        assert b.engine.calls[-1] == [1, 2, 3, 4]
+        await answers(b.lane.submit(ask(5, 6, 7)))
+        assert b.engine.calls[-1] == [5, 6, 7]
 
 
 async def test_requests_for_other_outputs_do_not_share_a_batch() -> None:
@@ -368,7 +407,7 @@ def test_every_request_gets_exactly_its_own_answer(script: list[tuple[str, int]]
                 else:
                     expected = {"poison": RefusedByEngine, "cancel": asyncio.CancelledError, "late": DeadlineExceeded}
                     assert type(found) is expected[kind]
-            assert all(len(call) <= max(rows_max, 4) for call in b.engine.calls)
+            assert all(len(call) <= rows_max for call in b.engine.calls)
 
     asyncio.run(play())
 

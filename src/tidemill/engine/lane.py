@@ -9,6 +9,7 @@ busy reading requests.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Sequence
 
@@ -24,7 +25,10 @@ from tidemill.core.tensor import rows as rows_of
 from tidemill.engine import batching
 from tidemill.engine.crew import Crew, Seat
 from tidemill.engine.run_batch import Entry, Outcome, run
+from tidemill.engine.split import Split
 from tidemill.observe.stats import ModelStats
+
+log = logging.getLogger(__name__)
 
 SWEEP_S = 0.05
 """How late a waiting request may learn that its deadline has passed."""
@@ -112,7 +116,19 @@ class Lane:
             if rows:
                 key = batching.joining_key(work.inputs, work.outputs)
         future: asyncio.Future[Tensors] = self._loop.create_future()
-        self._waiting.append(Entry(work.inputs, work.outputs, rows or 1, key, request.deadline, self._clock(), future))
+        entry = Entry(work.inputs, work.outputs, rows or 1, key, request.deadline, self._clock(), future)
+        self._enqueue(Split(entry, self._ask_whole).rest if key is not None and rows > policy.rows_max else entry)
+        return future
+
+    def _ask_whole(self, entry: Entry) -> None:
+        """For a model that answered the parts of a larger request with other rows than theirs."""
+        self._splits = False
+        log.warning("the model does not keep the rows of a batch apart; its requests run whole from now on")
+        entry.key = None
+        self._enqueue(entry)
+
+    def _enqueue(self, entry: Entry) -> None:
+        self._waiting.append(entry)
         self._submitted += 1
         self._crew.arrived(len(self._waiting))
         if not self._scheduled and self._crew.ready:
@@ -120,7 +136,6 @@ class Lane:
             self._schedule()
             if self._sweeper is None:
                 self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
-        return future
 
     async def drain(self) -> None:
         """Return when nothing waits and nothing runs."""
@@ -158,11 +173,18 @@ class Lane:
             if chosen is None:
                 return
             seat, share = chosen
-            batch = [e for e in batching.take(waiting, self.policy.rows_max, share) if self._wanted(e, now)]
+            batch = [entry for entry in self._take(share) if self._wanted(entry, now)]
             if batch:
                 self._start(seat, batch, now)
         if self._crew.idle:
             self._idle.set()
+
+    def _take(self, share: int) -> list[Entry]:
+        """The next batch: a part of the oldest, where that is larger than a batch."""
+        oldest, rows_max = self._waiting[0], self.policy.rows_max
+        if oldest.split is not None and oldest.rows > rows_max and not oldest.future.done():
+            return [oldest.split.cut(rows_max)]
+        return batching.take(self._waiting, rows_max, share)
 
     def _start(self, seat: Seat, batch: list[Entry], now: float) -> None:
         seat.batch = batch
@@ -220,9 +242,10 @@ class Lane:
                 stats.failed_s += now - entry.arrived
                 future.set_exception(answer)
             else:
-                stats.requests += 1
                 stats.rows += entry.rows
-                stats.latency.observe(now - entry.arrived)
+                if entry.counts:
+                    stats.requests += 1
+                    stats.latency.observe(now - entry.arrived)
                 future.set_result(answer)
         if self._waiting:
             if not self._scheduled:

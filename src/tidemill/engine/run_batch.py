@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Hashable
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,10 +22,11 @@ log = logging.getLogger(__name__)
 class Entry:
     """A request in a lane: what is asked, until when, and the future that its caller awaits.
 
-    `arrived` and `deadline` are on the lane's clock. `key` is `batching.Waiting`'s.
+    `arrived` and `deadline` are on the lane's clock. `key` is `batching.Waiting`'s. `counts` is False for a part of a
+    request whose last part counts for it; `split` is set for one that is cut into parts.
     """
 
-    __slots__ = ("arrived", "deadline", "future", "inputs", "key", "outputs", "rows")
+    __slots__ = ("arrived", "counts", "deadline", "future", "inputs", "key", "outputs", "rows", "split")
 
     def __init__(
         self,
@@ -42,6 +44,8 @@ class Entry:
         self.key = key
         self.deadline = deadline
         self.arrived = arrived
+        self.counts = True
+        self.split: Any = None
         self.future = future
 
 
