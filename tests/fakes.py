@@ -34,6 +34,7 @@ class FakeServed:
     platform = "fake"
     price_nanos = 1
     waiting = 0
+    labels: tuple[str, ...] = ()
     state = "AVAILABLE"
     reason = ""
     rows_max = 8
@@ -111,25 +112,28 @@ class FakeFleet:
 
     def __init__(self, *models: FakeServed) -> None:
         self.models = models
+        self.labels: dict[str, int] = {}
         self.requests: list[InferenceRequest] = []
         self.arrived = asyncio.Event()
         self.held: asyncio.Event | None = None
         self.cancelled = asyncio.Event()
 
     def find(self, name: str, version: int | None = None, label: str | None = None) -> FakeServed:
+        versions = list(reversed(self.versions(name)))
         if label is not None:
-            raise UnknownLabel(f"model {name!r} has no label {label!r}; its labels are none")
-        versions = [model for model in self.models if model.name == name]
-        if not versions:
-            raise UnknownModel(f"there is no model {name!r}")
+            if label not in self.labels:
+                raise UnknownLabel(f"model {name!r} has no label {label!r}; its labels are {list(self.labels)}")
+            version = self.labels[label]
         for model in versions:
             if version in (None, model.version):
                 return model
         raise UnknownVersion(f"model {name!r} has no version {version}")
 
     def versions(self, name: str) -> list[FakeServed]:
-        self.find(name)
-        return [model for model in self.replicas() if model.name == name]
+        found = [model for model in self.replicas() if model.name == name]
+        if not found:
+            raise UnknownModel(f"there is no model {name!r}")
+        return found
 
     def replicas(self) -> list[FakeServed]:
         return sorted(self.models, key=lambda model: (model.name, model.version))

@@ -153,6 +153,25 @@ def test_config_lies_beside_a_bare_file(tmp_path: Path) -> None:
     assert layout.package("m", 1, path).config.price.call_nanos == 0
 
 
+def test_labels_are_those_of_the_config_or_lines_beside_the_model(repository: Path) -> None:
+    half = repository / "half"
+    assert layout.package("half", 2, half / "2").config.labels == ()
+    (half / "2" / "labels.txt").write_text("cat\ndog \n", "utf-8")
+    assert layout.package("half", 2, half / "2").config.labels == ("cat", "dog ")
+    (half / "tidemill.toml").write_text('labels = ["no", "yes"]')
+    assert layout.package("half", 2, half / "2").config.labels == ("no", "yes")
+    assert layout.package("half", 1, half / "1").config.labels == ("no", "yes")
+
+
+def test_what_is_no_list_of_names_is_left_alone(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = repository / "half" / "2" / "labels.txt"
+    place.write_bytes(b"caf\xe9")
+    assert layout.package("half", 2, place.parent).config.labels == ()
+    place.write_text("a\nb")
+    monkeypatch.setattr(layout, "LABELS_BYTES_MAX", 2)
+    assert layout.package("half", 2, place.parent).config.labels == ()
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -167,6 +186,8 @@ def test_config_lies_beside_a_bare_file(tmp_path: Path) -> None:
         "[price]\ncall_nanos = 0.5",
         "[price]\nnanos = 1",
         "engine = 5",
+        "labels = 'cat'",
+        "labels = [1, 2]",
         "[[inputs]]\nname = 'x'",
         "[[inputs]]\nname = 'x'\ndatatype = 'FP32'\nshape = [1]\nsahpe = [1]",
         "engine = ",

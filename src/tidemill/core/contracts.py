@@ -54,6 +54,7 @@ class Served(Protocol):
     """One version of a model, as doors and admission see it.
 
     `state` is TensorFlow Serving's word for where it is in its life (AVAILABLE serves), `reason` why it failed.
+    `labels` are the names of the classes that its scores stand for, in their order; () where it names none.
     """
 
     @property
@@ -64,6 +65,9 @@ class Served(Protocol):
 
     @property
     def signature(self) -> Signature: ...
+
+    @property
+    def labels(self) -> Sequence[str]: ...
 
     @property
     def platform(self) -> str: ...

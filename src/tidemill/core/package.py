@@ -33,6 +33,8 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `threads` and `instances` are those of the settings; None takes the service's. `signature` is the one of a
     SavedModel's several that is served; None takes `serving_default`, or the only one. `providers` are onnxruntime's,
     the first that can run an operator does, `cpu` is always the last; None takes the service's.
+    `labels` are the names of the classes that the model's scores stand for, in their order; else the lines of
+    `labels.txt` in the version's folder are.
     """
 
     engine: str | None = None
@@ -42,6 +44,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     instances: Annotated[int, msgspec.Meta(ge=0, le=1024)] | None = None
     batching: Batching = Batching()
     price: Price = Price()
+    labels: tuple[str, ...] = ()
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
 

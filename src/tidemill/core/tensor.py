@@ -66,10 +66,15 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Signature(msgspec.Struct, frozen=True):
-    """The inputs and outputs of a model, in the model's order."""
+    """The inputs and outputs of a model, in the model's order.
+
+    `name` and `method` are those of a SavedModel's `SignatureDef`; every other model has the usual ones.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    name: str = "serving_default"
+    method: str = "tensorflow/serving/predict"
 
     def input(self, name: str) -> TensorSpec:
         """Raises `UnknownInput`."""

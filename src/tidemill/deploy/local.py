@@ -64,6 +64,7 @@ class Replica:
         self.platform = f"{RUNTIME_OF_ENGINE.get(self.engine_name, self.engine_name)}_{package.format}"
         price = package.config.price.call_nanos
         self.price_nanos = policy.call_nanos if price is None else price
+        self.labels = package.config.labels
         self.rows_max = package.config.batching.max_batch or policy.rows_max
         self.signature = Signature((), ())
         self.batched = False

@@ -15,6 +15,8 @@ from tidemill.repository import formats, onnx_files, saved_model
 
 CONFIG_NAME = "tidemill.toml"
 MANIFEST_NAME = "manifest.json"
+LABELS_NAME = "labels.txt"
+LABELS_BYTES_MAX = 4_000_000
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
 VERSION = re.compile(r"[0-9]{1,18}")
 HOLDS_NONE = "holds no model: no ONNX, OpenVINO IR, SavedModel or GGUF"
@@ -102,6 +104,8 @@ def package(name: str, version: int, path: Path) -> ModelPackage:
     found = formats.recognise(path)
     if found is None:
         raise RefusedModel(f"{path} {HOLDS_NONE}")
+    if not config.labels:
+        config = msgspec.structs.replace(config, labels=_labels(path))
     signature: Signature | None = None
     bounded = False
     if found.format == "onnx":
@@ -164,6 +168,20 @@ def _config(path: Path) -> ModelConfig:
             except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
                 raise RefusedModel(f"{place}: {error}") from error
     return ModelConfig()
+
+
+def _labels(path: Path) -> tuple[str, ...]:
+    """The classes of a model by name, one a line of `labels.txt` in the version's folder.
+
+    A file that cannot be a list of names is somebody's own, and counts as none.
+    """
+    place = path / LABELS_NAME
+    if not path.is_dir() or not place.is_file() or place.stat().st_size > LABELS_BYTES_MAX:
+        return ()
+    try:
+        return tuple(place.read_text("utf-8").splitlines())
+    except UnicodeDecodeError:
+        return ()
 
 
 def _source(path: Path) -> str:
