@@ -84,7 +84,6 @@ if find_spec("tensorflow"):  # run by tests/engine/test_tensorflow.py where it i
 
     def _tensorflow(folder: Path) -> Subject:
         import saved_models
-
         from tidemill.engine import tensorflow
 
         package = layout.package("plus", 1, saved_models.plus_minus(folder / "saved"))

@@ -25,9 +25,14 @@ def test_serving_default_is_meant_among_several(tmp_path: Path) -> None:
 
 def test_only_signature_is_meant_whatever_its_name(tmp_path: Path) -> None:
     nothing = Signature((), ())
-    assert (
-        read(tmp_path, crafted.saved_model({"other": OTHER, "__saved_model_init_op": ONE, "empty": nothing})) == OTHER
-    )
+    found = read(tmp_path, crafted.saved_model({"other": OTHER, "__saved_model_init_op": ONE, "empty": nothing}))
+    assert found == Signature(OTHER.inputs, OTHER.outputs, "other")
+
+
+def test_signature_says_what_it_is_for(tmp_path: Path) -> None:
+    saved = crafted.saved_model({"serving_default": ONE})
+    saved.meta_graphs[0].signature_def["serving_default"].method_name = "tensorflow/serving/classify"
+    assert read(tmp_path, saved).method == "tensorflow/serving/classify"
 
 
 def test_graph_for_serving_is_meant_among_several(tmp_path: Path) -> None:

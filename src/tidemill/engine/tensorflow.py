@@ -43,7 +43,7 @@ def load(package: ModelPackage, threads: int) -> TensorFlowEngine:
         raise RefusedModel(f"TensorFlow cannot load {package.path}: {_reason(error)}") from error
     chosen = saved_model.choose(package.path, meta.signature_def, package.config.signature)
     definition = meta.signature_def[chosen]
-    return TensorFlowEngine(session, definition, saved_model.specified(package.path, definition))
+    return TensorFlowEngine(session, definition, saved_model.specified(package.path, chosen, definition))
 
 
 class TensorFlowEngine:

@@ -15,6 +15,8 @@ from tidemill.core.tensor import Signature, TensorSpec
 
 SERVING_TAG = "serve"
 DEFAULT_SIGNATURE = "serving_default"
+PREDICT = "tensorflow/serving/predict"
+"""What a signature without a method is for."""
 
 
 def signature(folder: Path, wanted: str | None = None) -> Signature:
@@ -29,12 +31,16 @@ def signature(folder: Path, wanted: str | None = None) -> Signature:
     )
     if not graphs:
         raise RefusedModel(f"{path} is not a SavedModel: it holds no graph")
-    return specified(path, graphs[0].signature_def[choose(folder, graphs[0].signature_def, wanted)])
+    definitions = graphs[0].signature_def
+    name = choose(folder, definitions, wanted)
+    return specified(path, name, definitions[name])
 
 
-def specified(path: Path, definition: Any) -> Signature:
-    """What a `SignatureDef` says. Raises `RefusedModel` for what is no dense tensor of a type that is served."""
-    return Signature(_specs(path, definition.inputs), _specs(path, definition.outputs))
+def specified(path: Path, name: str, definition: Any) -> Signature:
+    """What the `SignatureDef` under `name` says. Raises `RefusedModel` for what is no dense tensor of a type that is
+    served."""
+    inputs, outputs = _specs(path, definition.inputs), _specs(path, definition.outputs)
+    return Signature(inputs, outputs, name, definition.method_name or PREDICT)
 
 
 def choose(folder: Path, definitions: Mapping[str, Any], wanted: str | None = None) -> str:
