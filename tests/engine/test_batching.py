@@ -16,6 +16,7 @@ from tidemill.engine.batching import join, joining_key, part, take
 class Waiter:
     key: Hashable | None
     rows: int
+    length: int = 0
 
 
 waiters = st.lists(st.builds(Waiter, st.sampled_from(["a", "b", None]), st.integers(1, 12)), min_size=1, max_size=30)
@@ -90,3 +91,16 @@ def test_key_differs_in_all_that_cannot_be_joined() -> None:
 def test_answer_of_another_length_is_not_parted() -> None:
     for strange in (np.zeros((4, 1)), np.zeros((1,)), np.zeros(()), np.zeros((0, 3))):
         assert part({"y": np.zeros((3, 1)), "z": strange}, [1, 2]) is None
+
+
+@given(
+    st.lists(st.builds(Waiter, st.just("a"), st.integers(1, 3), st.integers(1, 20)), min_size=1, max_size=20),
+    st.floats(0.0, 0.9),
+)
+def test_no_batch_is_padded_by_more_than_is_allowed(waiting: list[Waiter], waste_max: float) -> None:
+    left = deque(waiting)
+    while left:
+        batch = take(left, 1000, 1000, waste_max)
+        places = max(each.length for each in batch) * sum(each.rows for each in batch)
+        real = sum(each.length * each.rows for each in batch)
+        assert len(batch) == 1 or real >= (1.0 - waste_max) * places - 1e-9

@@ -10,6 +10,19 @@ import msgspec
 from tidemill.core.tensor import Signature, TensorSpec
 
 
+class Padding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[batching.padding]` of `tidemill.toml`: requests of different lengths run together, padded to the longest.
+
+    `mask` is the input that tells real places from padding; it is padded with 0, as every input is that `values` does
+    not name. `waste_max` is the share of a batch's places that may be padding.
+    """
+
+    mask: str
+    axis: Annotated[int, msgspec.Meta(ge=1, le=31)] = 1
+    values: dict[str, float] = {}
+    waste_max: Annotated[float, msgspec.Meta(ge=0.0, le=0.99)] = 0.5
+
+
 class Batching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[batching]` of `tidemill.toml`.
 
@@ -19,6 +32,7 @@ class Batching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     batched: bool | None = None
     max_batch: Annotated[int, msgspec.Meta(ge=1, le=65536)] | None = None
+    padding: Padding | None = None
 
 
 class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,7 +12,8 @@ from tidemill.core.contracts import Engine, EngineFactory, Forks
 from tidemill.core.errors import RefusedModel, TidemillError
 from tidemill.core.package import ModelPackage
 from tidemill.engine.lane import zeros_for
-from tidemill.engine.probe import keeps_rows_apart
+from tidemill.engine.padding import Padder, padder
+from tidemill.engine.probe import keeps_rows_apart, padding_holds
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +24,13 @@ TWICE_BYTES_MAX = 64 * 2**20
 
 class Opened(NamedTuple):
     """An engine, what its quickest warm-up run took (infinity where zeros are no input for it), whether the rows of a
-    batch are answered as they are alone, and the engines that run side by side."""
+    batch are answered as they are alone, the engines that run side by side, and how lengths are made equal."""
 
     engine: Engine
     warm_up_s: float
     rows_apart: bool
     narrow: tuple[Engine, ...] = ()
+    padder: Padder | None = None
 
 
 def open_engine(
@@ -49,13 +51,26 @@ def open_engine(
     apart = not guessed or keeps_rows_apart(engine)
     if not apart:
         log.warning("the rows of a batch are not kept apart: requests run singly", extra={"model": package.name})
+    padding = _padder(engine, package) if apart else None
     count = side_by_side(instances, threads, package.size_bytes)
     if count == 1 or quickest <= inline_s_max or not isinstance(engine, Forks):
-        return Opened(engine, quickest, apart)
+        return Opened(engine, quickest, apart, padder=padding)
     first = _load(factory, engine_name, package, max(threads // count, 1))
     _warm_up(first, package)
     others = (first.fork() for _ in range(count - 1)) if isinstance(first, Forks) else ()
-    return Opened(engine, quickest, apart, (first, *others))
+    return Opened(engine, quickest, apart, (first, *others), padding)
+
+
+def _padder(engine: Engine, package: ModelPackage) -> Padder | None:
+    """None where nothing is to be padded, or the model shows that it was."""
+    wish = package.config.batching.padding
+    if wish is None:
+        return None
+    made = padder(engine.signature, wish)
+    if padding_holds(engine, made):
+        return made
+    log.warning("a padded row is answered otherwise: only equal lengths run together", extra={"model": package.name})
+    return None
 
 
 def side_by_side(instances: int, threads: int, size_bytes: int) -> int:

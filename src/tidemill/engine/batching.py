@@ -13,10 +13,12 @@ from tidemill.core.tensor import Array, Tensors
 
 
 class Waiting(Protocol):
-    """What the choice looks at: `key` is equal for those that can be joined, None for one that runs singly."""
+    """What the choice looks at: `key` is equal for those that can be joined, None for one that runs singly. `length` is
+    0 where nothing is padded."""
 
     key: Hashable | None
     rows: int
+    length: int
 
 
 def joining_key(inputs: Tensors, outputs: tuple[str, ...]) -> Hashable:
@@ -27,22 +29,30 @@ def joining_key(inputs: Tensors, outputs: tuple[str, ...]) -> Hashable:
     return (tuple((name, array.shape[1:]) for name, array in sorted(inputs.items())), outputs)
 
 
-def take(waiting: deque[Any], rows_max: int, requests_max: int) -> list[Any]:
+def take(waiting: deque[Any], rows_max: int, requests_max: int, waste_max: float = 0.0) -> list[Any]:
     """Remove the next batch from `waiting` (of `Waiting`, oldest first, not empty).
 
     The oldest always goes. It is joined by the requests right behind it while their keys are equal, all rows together
-    stay within `rows_max` and they are no more than `requests_max`; none overtakes, so none starves.
+    stay within `rows_max`, they are no more than `requests_max`, and padding them to one length makes no more than
+    `waste_max` of the places padding; none overtakes, so none starves.
     """
     first = waiting.popleft()
     batch = [first]
     key, total = first.key, first.rows
     if key is None:
         return batch
+    longest, places = first.length, first.length * first.rows
     while waiting and len(batch) < requests_max:
         following = waiting[0]
         if following.key != key or total + following.rows > rows_max:
             break
+        if following.length != longest:
+            longer = max(longest, following.length)
+            if places + following.length * following.rows < (1.0 - waste_max) * longer * (total + following.rows):
+                break
+            longest = longer
         total += following.rows
+        places += following.length * following.rows
         batch.append(waiting.popleft())
     return batch
 

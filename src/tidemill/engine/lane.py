@@ -24,6 +24,7 @@ from tidemill.core.tensor import Array, Tensors
 from tidemill.core.tensor import rows as rows_of
 from tidemill.engine import batching
 from tidemill.engine.crew import Crew, Seat
+from tidemill.engine.padding import Padder
 from tidemill.engine.run_batch import Entry, Outcome, run
 from tidemill.engine.split import Split
 from tidemill.observe.stats import ModelStats
@@ -47,12 +48,13 @@ _SMOOTHING = 0.1
 class LanePolicy(msgspec.Struct, frozen=True):
     """`batched`: dimension 0 may be joined. `rows_max`: rows of one batch. `waiting_max`: requests that wait.
     `inline_s_max`: a model that warmed up in less runs on the loop, until its batches take `INLINE_SLACK` times that; 0
-    never."""
+    never. `padder`: lengths may be joined too."""
 
     batched: bool
     rows_max: int
     waiting_max: int
     inline_s_max: float
+    padder: Padder | None = None
 
 
 class Lane:
@@ -78,6 +80,7 @@ class Lane:
         self._scheduled = False
         self._closed = False
         self._splits = True
+        self._waste_max = policy.padder.waste_max if policy.padder else 0.0
         self._cpu_s = compute_s
         self._batches = 0
         self._submitted = 0
@@ -116,7 +119,12 @@ class Lane:
             if rows:
                 key = batching.joining_key(work.inputs, work.outputs)
         future: asyncio.Future[Tensors] = self._loop.create_future()
+        padder, length = policy.padder, 0
+        if padder is not None and key is not None:
+            length = padder.length(work.inputs)
+            key = padder.joining_key(work.inputs, work.outputs) if length else key
         entry = Entry(work.inputs, work.outputs, rows or 1, key, request.deadline, self._clock(), future)
+        entry.length = length
         self._enqueue(Split(entry, self._ask_whole).rest if key is not None and rows > policy.rows_max else entry)
         return future
 
@@ -184,7 +192,7 @@ class Lane:
         oldest, rows_max = self._waiting[0], self.policy.rows_max
         if oldest.split is not None and oldest.rows > rows_max and not oldest.future.done():
             return [oldest.split.cut(rows_max)]
-        return batching.take(self._waiting, rows_max, share)
+        return batching.take(self._waiting, rows_max, share, self._waste_max)
 
     def _start(self, seat: Seat, batch: list[Entry], now: float) -> None:
         seat.batch = batch
@@ -193,7 +201,7 @@ class Lane:
         self._batches += 1
         weighed = self._batches % WEIGHED_EACH == 0  # the thread's clock costs microseconds: look now and then
         if self._inline(batch):
-            outcome = run(seat.engine, batch, weighed)
+            outcome = run(seat.engine, batch, weighed, self.policy.padder)
             # Through the loop once more, so that new requests are read between two batches.
             self._loop.call_soon(self._finish, seat, outcome)
         else:
@@ -264,7 +272,7 @@ class Lane:
 
     def _run_on_thread(self, seat: Seat, batch: list[Entry], weighed: bool) -> None:
         """On the seat's thread."""
-        outcome = run(seat.engine, batch, weighed)
+        outcome = run(seat.engine, batch, weighed, self.policy.padder)
         try:
             self._loop.call_soon_threadsafe(self._finish, seat, outcome)
         except RuntimeError:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tidemill.core.contracts import Engine
 from tidemill.core.tensor import Array, Tensors, TensorSpec
+from tidemill.engine.padding import Padder
 
 SCALES = (1.0, 1000.0)
 """Of the two rows: what is computed over the whole batch (a maximum, the scale of a quantisation) shows."""
@@ -19,6 +20,8 @@ TOLERANCE = 0.1
 """Of the largest value of an answer. Made-up rows excite rounding: magika differs by .015 from one batch to another,
 and what is computed over a whole batch by ten times that and more."""
 SEED = 7
+LENGTHS = (3, 8)
+"""Of the rows by which it is tried whether padding shows."""
 
 
 def keeps_rows_apart(engine: Engine) -> bool:
@@ -36,6 +39,35 @@ def keeps_rows_apart(engine: Engine) -> bool:
             continue
         return all(_same(alone, together, number) for number in range(len(rows)))
     return True
+
+
+def padding_holds(engine: Engine, padder: Padder) -> bool:
+    """Whether a short row beside a long one is answered as it is alone: whether the mask is heeded."""
+    rows = [_stretch(engine, padder, length, seed) for seed, length in enumerate(LENGTHS)]
+    try:
+        alone = [engine.predict(row, ()) for row in rows]
+        padded = [padder.pad(row, max(LENGTHS)) for row in rows]
+        together = engine.predict({name: np.concatenate([row[name] for row in padded]) for name in rows[0]}, ())
+    except Exception:  # noqa: BLE001 - made-up rows may be no input for it, which an engine may say in any way
+        return False
+    for number, length in enumerate(LENGTHS):
+        part = padder.cut({name: array[number : number + 1] for name, array in together.items()}, length)
+        if not _same([alone[number]], part, 0):
+            return False
+    return True
+
+
+def _stretch(engine: Engine, padder: Padder, length: int, seed: int) -> Tensors:
+    """One row of `length` with a mask of ones; an input that is not the mask has small whole numbers."""
+    random = np.random.default_rng(seed)
+    made: dict[str, Array] = {}
+    for spec in engine.signature.inputs:
+        shape = [1, *(1 if size == -1 else size for size in (spec.shape or ())[1:])]
+        if spec.name in padder.fills:
+            shape[padder.axis] = length
+        values = np.ones(shape) if spec.name == padder.mask else random.integers(0, 2, shape)
+        made[spec.name] = values.astype(spec.dtype)
+    return made
 
 
 def _row(engine: Engine, side: int, scale: float) -> Tensors:

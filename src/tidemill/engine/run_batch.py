@@ -14,7 +14,8 @@ import numpy as np
 from tidemill.core.contracts import Engine
 from tidemill.core.errors import EngineFailed, TidemillError
 from tidemill.core.tensor import Tensors
-from tidemill.engine import batching
+from tidemill.engine import batching, padding
+from tidemill.engine.padding import Padder
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +24,11 @@ class Entry:
     """A request in a lane: what is asked, until when, and the future that its caller awaits.
 
     `arrived` and `deadline` are on the lane's clock. `key` is `batching.Waiting`'s. `counts` is False for a part of a
-    request whose last part counts for it; `split` is set for one that is cut into parts.
+    request whose last part counts for it; `split` is set for one that is cut into parts. `length` is
+    `padding.Padder`'s, 0 where there is none.
     """
 
-    __slots__ = ("arrived", "counts", "deadline", "future", "inputs", "key", "outputs", "rows", "split")
+    __slots__ = ("arrived", "counts", "deadline", "future", "inputs", "key", "length", "outputs", "rows", "split")
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class Entry:
         self.arrived = arrived
         self.counts = True
         self.split: Any = None
+        self.length = 0
         self.future = future
 
 
@@ -76,13 +79,13 @@ class Outcome:
         self.splits = True
 
 
-def run(engine: Engine, batch: list[Entry], weighed: bool) -> Outcome:
+def run(engine: Engine, batch: list[Entry], weighed: bool, padder: Padder | None = None) -> Outcome:
     """Answer `batch` (joinable entries, at least one). Whatever the engine raises becomes an error of its requests."""
     outcome = Outcome()
     started = time.perf_counter()
     cpu_started = time.thread_time() if weighed else 0.0
     if len(batch) > 1:
-        outcome.answers = _together(engine, batch, outcome)
+        outcome.answers = _together(engine, batch, outcome, padder)
     if not outcome.answers:
         outcome.answers = [_alone(engine, entry, outcome) for entry in batch]
     if weighed:
@@ -91,16 +94,24 @@ def run(engine: Engine, batch: list[Entry], weighed: bool) -> Outcome:
     return outcome
 
 
-def _together(engine: Engine, batch: list[Entry], outcome: Outcome) -> list[Tensors | TidemillError]:
+def _together(
+    engine: Engine, batch: list[Entry], outcome: Outcome, padder: Padder | None
+) -> list[Tensors | TidemillError]:
     """Empty when the entries must be tried one by one."""
+    longest = padding.longest([entry.length for entry in batch]) if padder else 0
     try:
         started = time.perf_counter()
-        joined = batching.join([entry.inputs for entry in batch])
+        inputs = [entry.inputs for entry in batch]
+        if padder and longest:
+            inputs = [padder.pad(each, longest) for each in inputs]
+        joined = batching.join(inputs)
         ready = time.perf_counter()
         whole = engine.predict(joined, batch[0].outputs)
         answered = time.perf_counter()
         rows = [entry.rows for entry in batch]
         parts = batching.part(whole, rows)
+        if padder and longest and parts:
+            parts = [padder.cut(each, entry.length) for each, entry in zip(parts, batch, strict=True)]
     except TidemillError:
         return []
     except Exception as error:  # noqa: BLE001 - an engine from outside may raise anything; each entry is tried alone

@@ -53,6 +53,7 @@ class Split:
         future: asyncio.Future[Tensors] = entry.future.get_loop().create_future()
         future.add_done_callback(self._ended)
         part = Entry(inputs, entry.outputs, rows, entry.key, entry.deadline, entry.arrived, future)
+        part.length = entry.length
         self._parts.append(part)
         self._open += 1
         return part
