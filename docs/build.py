@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import click
+import msgspec
 
 from tidemill.cli.main import tidemill
 from tidemill.compress.method import Method
@@ -19,6 +20,7 @@ from tidemill.core.errors import CallerError, TidemillError, leaves
 from tidemill.doors.problems import PROBLEMS
 from tidemill.observe.metrics import NAMES, Exposition, ModelSample, ServiceSample
 from tidemill.observe.stats import ModelStats
+from tidemill.steps.step import Step
 
 FOLDER = Path(__file__).parent / "reference"
 WIDTH = 100
@@ -185,12 +187,65 @@ def methods() -> str:
     return "\n".join(parts)
 
 
+def steps() -> str:
+    parts = [
+        "# Steps\n",
+        "What may stand in `[[pre]]`, `[[post]]`, `before` and `after` of a model's `tidemill.toml`; [Raw data](../raw-data.md) says"
+        " how they work together. An option without a default must be given.\n",
+    ]
+    for name in registry.names("step"):
+        if f"step.{name}" not in registry.BUILT_IN:
+            continue
+        kind: type[Step] = registry.load(f"step.{name}")
+        summary = "\n".join(line.strip() for line in (kind.__doc__ or "").strip().splitlines())
+        reads = f"\nReads {', '.join(f'`{media}`' for media in kind.accepts)}.\n" if kind.accepts else ""
+        fields = msgspec.inspect.type_info(kind)
+        assert isinstance(fields, msgspec.inspect.StructType)
+        rows = [option(field) for field in fields.fields]
+        parts.append(f"## {name}\n\n{summary}\n{reads}\n" + table(("option", "kind", "default", "bounds", "meaning"), rows))
+    return "\n".join(parts)
+
+
+def option(field: msgspec.inspect.Field) -> tuple[str, str, str, str, str]:
+    """One option of a step as a row: name, kind, default, bounds, meaning."""
+    kind, said = field.type, ""
+    while isinstance(kind, msgspec.inspect.Metadata | msgspec.inspect.UnionType):
+        if isinstance(kind, msgspec.inspect.Metadata):
+            said = said or (kind.extra_json_schema or {}).get("description", "")
+            kind = kind.type
+        else:
+            kind = next(each for each in kind.types if not isinstance(each, msgspec.inspect.NoneType))
+    bounds = ""
+    if isinstance(kind, msgspec.inspect.LiteralType):
+        bounds = ", ".join(f"`{each}`" for each in kind.values)
+    elif isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
+        low = kind.ge if kind.ge is not None else kind.gt
+        high = kind.le
+        both = f"{low:g} to {high:.12g}" if low is not None and high is not None else ""
+        bounds = both or (f"at least {low:g}" if low is not None else f"at most {high:.12g}" if high is not None else "")
+    words = {
+        "IntType": "whole number", "FloatType": "number", "StrType": "text", "BoolType": "true or false",
+        "LiteralType": "word", "VarTupleType": "list",
+    }  # fmt: skip
+    default = "" if field.default in (msgspec.NODEFAULT, None) else f"`{shown(field.default)}`"
+    return f"`{field.encode_name}`", words[type(kind).__name__], default, bounds, said
+
+
+def shown(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return str(list(value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value) or '""'
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli,
     "settings.md": settings_page,
     "errors.md": errors,
     "metrics.md": metrics,
     "methods.md": methods,
+    "steps.md": steps,
 }
 
 

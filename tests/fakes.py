@@ -38,6 +38,7 @@ class FakeServed:
     state = "AVAILABLE"
     reason = ""
     rows_max = 8
+    accepts: tuple[str, ...] = ()
 
     def __init__(self, name: str, version: int, signature: Signature, answer: Callable[[Tensors], Tensors]) -> None:
         self.name = name

@@ -42,12 +42,13 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_kit_lies_as_a_repository_of_models(kit: Path) -> None:
     assert {path.name for path in kit.iterdir() if path.is_dir()} == {model.name for model in chosen(None)}
     assert set(content(kit / "half")) == {"1/model.onnx", "manifest.json", "tidemill.toml"}
-    assert set(content(kit / "magika")) == {"1/model.onnx", "1/labels.txt", "manifest.json"}
+    assert set(content(kit / "magika")) == {"1/model.onnx", "1/labels.txt", "manifest.json", "tidemill.toml"}
     assert set(content(kit / "basic-pitch-savedmodel")) == {
         "1/saved_model.pb",
         f"1/{VARIABLES}",
         "1/variables/variables.index",
         "manifest.json",
+        "tidemill.toml",
     }
 
 

@@ -25,11 +25,13 @@ from tidemill.assemble.view import View
 from tidemill.core.errors import InvalidSetting, LedgerUnavailable
 from tidemill.core.settings import Settings
 from tidemill.deploy.local import FleetPolicy, LocalFleet, State
+from tidemill.deploy.steps import StepPolicy
 from tidemill.doors import application, grpc_server
 from tidemill.doors.listen import HttpServer, bind
 from tidemill.observe.metrics import Exposition
 from tidemill.serve.answer import Service
 from tidemill.serve.queue import BoundedQueue
+from tidemill.steps.step import Bounds
 from tidemill.store import accounts, database
 from tidemill.store import ledger as charges
 
@@ -41,6 +43,8 @@ WRITER_PATIENCE_S = 2.0
 """How long a charge waits for another process that holds the database; then its request is answered 503."""
 COUNT_S = 5.0
 """How long after one adding-up of all charges, for the overview, the next begins."""
+STAGE_CALLS_AT_ONCE = 16
+"""Calls that one request makes of one model at once: enough to fill a batch, few enough to leave places to others."""
 GC_ALLOCATIONS = 20_000
 ENGINE_STOP_S = 1.0
 """What an engine that nobody waits for any more may take to end its batch."""
@@ -77,6 +81,12 @@ def fleet_policy(settings: Settings) -> FleetPolicy:
         waiting_max=settings.queue_max,
         inline_s_max=settings.inline_us_max / 1e6,
         call_nanos=settings.call_nanos,
+        steps=StepPolicy(
+            threads=settings.step_threads,
+            bounds=Bounds(settings.image_pixels_max, settings.audio_s_max, settings.text_bytes_max),
+            elements_max=settings.elements_max,
+            at_once=min(STAGE_CALLS_AT_ONCE, settings.queue_max),
+        ),
     )
 
 

@@ -73,6 +73,10 @@ class Served(Protocol):
     def platform(self) -> str: ...
 
     @property
+    def accepts(self) -> tuple[str, ...]:
+        """Media types that the model's steps read, `*/*` for all; empty where it takes tensors alone."""
+
+    @property
     def price_nanos(self) -> int: ...
 
     @property

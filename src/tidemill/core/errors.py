@@ -55,6 +55,12 @@ class UnsupportedEncoding(CallerError):
     code = "request.encoding"
 
 
+class UnsupportedMedia(CallerError):
+    """A `Content-Type` that the model's steps do not read, or none that is known; the message says which are."""
+
+    code = "request.media"
+
+
 class UnknownRoute(CallerError):
     code = "request.route"
 
@@ -125,6 +131,12 @@ class WrongShape(CallerError):
 
 class WrongValue(CallerError):
     code = "input.value"
+
+
+class BadMedia(CallerError):
+    """What was sent is not what it claims to be, or too large to unpack: a picture, a sound, a table or a text."""
+
+    code = "input.media"
 
 
 class UnknownOutput(CallerError):

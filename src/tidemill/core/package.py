@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -41,6 +41,39 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     call_nanos: Annotated[int, msgspec.Meta(ge=0, le=10**18)] | None = None
 
 
+class Each(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[each]` of `tidemill.toml`: one call for each row of what the steps made, instead of one for all.
+
+    `rows` names the tensor. `carry` maps an input to the output that it takes from the call before: then the calls
+    follow one another.
+    """
+
+    rows: str
+    carry: dict[str, str] = {}
+
+
+class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[[stage]]` of an ensemble's `tidemill.toml`: a model that is asked, and steps around it.
+
+    `inputs` maps the model's inputs to values, `outputs` new values to the model's outputs; what is not named keeps its
+    name. With `for_each` the stage runs once for each element of that list or row of that tensor, which `before` and
+    `after` know as `element`; then `collect` makes lists, and `join` tensors, of what each run gave: value -> value of
+    the run.
+    """
+
+    model: str
+    version: int | None = None
+    label: str | None = None
+    before: tuple[dict[str, Any], ...] = ()
+    inputs: dict[str, str] = {}
+    outputs: dict[str, str] = {}
+    after: tuple[dict[str, Any], ...] = ()
+    for_each: str = ""
+    element: str = "element"
+    collect: dict[str, str] = {}
+    join: dict[str, str] = {}
+
+
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`tidemill.toml` beside a model. `inputs` and `outputs` declare the signature of an `echo` model only.
 
@@ -48,7 +81,8 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     SavedModel's several that is served; None takes `serving_default`, or the only one. `providers` are onnxruntime's,
     the first that can run an operator does, `cpu` is always the last; None takes the service's.
     `labels` are the names of the classes that the model's scores stand for, in their order; else the lines of
-    `labels.txt` in the version's folder are.
+    `labels.txt` in the version's folder are. `pre` and `post` are the steps from what a person sends to tensors, and
+    from tensors to an answer; `each` and `stage` say how the model, or models, are asked between them.
     """
 
     engine: str | None = None
@@ -61,6 +95,10 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: tuple[str, ...] = ()
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
+    pre: tuple[dict[str, Any], ...] = ()
+    each: Each | None = None
+    post: tuple[dict[str, Any], ...] = ()
+    stage: tuple[Stage, ...] = ()
 
 
 class ModelPackage(msgspec.Struct, frozen=True):

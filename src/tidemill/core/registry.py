@@ -1,7 +1,8 @@
 """Names to lazy import paths: how a part is found without being imported; used in every process.
 
 Built-ins register as third parties do: an entry point `name = "module:attribute"` in the group `tidemill.engines`,
-is known here as `engine.name`, one of `tidemill.solvers` as `solver.name`. Entry points win over built-ins.
+is known here as `engine.name`, one of `tidemill.solvers` as `solver.name`, one of
+`tidemill.steps` as `step.name`. Entry points win over built-ins.
 """
 
 from __future__ import annotations
@@ -28,13 +29,37 @@ BUILT_IN = {
     "solver.laplace": "tidemill.compress.prune.laplace:METHOD",
     "solver.zero-one": "tidemill.compress.prune.zero_one:METHOD",
     "solver.unify": "tidemill.compress.prune.unify:METHOD",
+    "step.image": "tidemill.steps.image:Image",
+    "step.resize": "tidemill.steps.image:Resize",
+    "step.normalise": "tidemill.steps.image:Normalise",
+    "step.text": "tidemill.steps.text:Text",
+    "step.tokenise": "tidemill.steps.text:Tokenise",
+    "step.file-ends": "tidemill.steps.file_ends:FileEnds",
+    "step.wav": "tidemill.steps.audio:Wav",
+    "step.resample": "tidemill.steps.audio:Resample",
+    "step.window": "tidemill.steps.audio:Window",
+    "step.csv": "tidemill.steps.table:Csv",
+    "step.cast": "tidemill.steps.table:Cast",
+    "step.constant": "tidemill.steps.table:Constant",
+    "step.softmax": "tidemill.steps.scores:Softmax",
+    "step.sigmoid": "tidemill.steps.scores:Sigmoid",
+    "step.top": "tidemill.steps.scores:Top",
+    "step.threshold": "tidemill.steps.scores:Threshold",
+    "step.show": "tidemill.steps.scores:Show",
+    "step.pool": "tidemill.steps.vectors:Pool",
+    "step.unit": "tidemill.steps.vectors:Unit",
+    "step.scale": "tidemill.steps.vectors:Scale",
+    "step.notes": "tidemill.steps.notes:Notes",
+    "step.segments": "tidemill.steps.speech:Segments",
+    "step.forecast": "tidemill.steps.forecast:Forecast",
 }
 EXTRA = {
     "engine.openvino": "openvino",
     "engine.tensorflow": "tensorflow",
     **{name: "compress" for name in BUILT_IN if name.startswith("solver.")},
+    **{name: "data" for name in BUILT_IN if name.startswith("step.")},
 }
-GROUPS = {"tidemill.engines": "engine", "tidemill.solvers": "solver"}
+GROUPS = {"tidemill.engines": "engine", "tidemill.solvers": "solver", "tidemill.steps": "step"}
 
 
 @cache

@@ -6,12 +6,20 @@ import msgspec
 
 from tidemill.core.tensor import Tensors
 
+RAW = "data"
+"""What a tensor of raw bytes is called, on the way in and on the way out."""
+
 
 class Predict(msgspec.Struct, frozen=True, gc=False):
-    """Tensors in, tensors out. `outputs` names those wanted, empty for all."""
+    """Tensors in, tensors out. `outputs` names those wanted, empty for all.
+
+    `media` is the media type of what a person sent, "" for tensors. Then `inputs` holds `RAW` alone, one BYTES value,
+    and so does the answer: JSON. The model's steps lie between.
+    """
 
     inputs: Tensors
     outputs: tuple[str, ...] = ()
+    media: str = ""
 
 
 class InferenceRequest(msgspec.Struct, frozen=True, gc=False):

@@ -75,6 +75,21 @@ class Settings:
     inline_us_max: int = _setting(
         100, "A model that runs faster than this runs on the service's own thread.", at_least=0, at_most=10_000
     )
+    # steps between what people send and tensors
+    step_threads: int = _setting(
+        2, "Threads on which the steps of all models run, before and after their engines.", at_least=1, at_most=256
+    )
+    image_pixels_max: int = _setting(
+        25_000_000, "Pixels of a picture at most; judged before it is unpacked.", at_least=1, at_most=2**31 - 1
+    )
+    audio_s_max: int = _setting(600, "Seconds of a sound at most.", at_least=1, at_most=86_400)
+    text_bytes_max: int = _setting(2**20, "Bytes of a text or CSV at most.", at_least=1, at_most=2**28)
+    elements_max: int = _setting(
+        20_000,
+        "Calls that one request makes of one model at most, where a stage or `[each]` makes several.",
+        at_least=1,
+        at_most=1_000_000,
+    )
     # bounds of a request
     request_timeout_ms: int = _setting(60_000, "Deadline of a request that names none.", at_least=1, at_most=86_400_000)
     body_bytes_max: int = _setting(64 * 2**20, "Body of one request at most.", at_least=1024, at_most=2**31 - 1)

@@ -19,6 +19,8 @@ from tidemill.core.running import Counts, Running
 from tidemill.core.tensor import Signature, Tensors, rows
 from tidemill.core.text import short
 from tidemill.deploy.opening import open_engine
+from tidemill.deploy.raw import RawRun
+from tidemill.deploy.steps import StepPolicy, Steps, StepThreads, prepare
 from tidemill.engine.lane import Lane, LanePolicy
 from tidemill.observe.stats import ModelStats
 
@@ -48,6 +50,7 @@ class FleetPolicy(msgspec.Struct, frozen=True):
     waiting_max: int
     inline_s_max: float
     call_nanos: int
+    steps: StepPolicy = StepPolicy()
 
 
 class Replica:
@@ -68,10 +71,15 @@ class Replica:
         self.rows_max = package.config.batching.max_batch or policy.rows_max
         self.signature = Signature((), ())
         self.batched = False
+        self.steps = Steps()
         self.state = State.LOADING
         self.reason = ""
         self.stats = ModelStats()
         self.lane: Lane | None = None
+
+    @property
+    def accepts(self) -> tuple[str, ...]:
+        return self.steps.accepts
 
     @property
     def waiting(self) -> int:
@@ -106,6 +114,7 @@ class LocalFleet:
         self._replicas: dict[tuple[str, int], Replica] = {}
         self._newest: dict[str, Replica] = {}
         self._labels: dict[str, dict[str, int]] = {}
+        self._threads = StepThreads(policy.steps.threads)
 
     def replicas(self) -> list[Replica]:
         """All of them, by name and version, the failed ones too."""
@@ -122,6 +131,7 @@ class LocalFleet:
         before = self._stand(replica)
         inline_s_max = policy.inline_s_max if package.bounded else 0.0
         try:
+            replica.steps = await asyncio.to_thread(prepare, package, policy.steps.bounds)
             opened = await asyncio.to_thread(
                 open_engine, replica.engine_name, package, policy.threads, policy.instances, inline_s_max
             )
@@ -212,10 +222,12 @@ class LocalFleet:
     def price_nanos(self, name: str, version: int) -> int:
         return self._replicas[name, version].price_nanos
 
-    def run(self, request: InferenceRequest) -> Run:
+    def run(self, request: InferenceRequest) -> Run | RawRun:
         replica = self._replicas.get((request.model, request.version))
         if replica is None:
             raise self._not_found(request.model, request.version)
+        if request.work.media:
+            return RawRun(self, replica, request, self._threads, self._policy.steps)
         return Run(replica, request)
 
     async def close(self) -> None:
@@ -226,6 +238,7 @@ class LocalFleet:
                 replica.state = State.UNLOADING
                 lanes.append(replica.lane.close())
         await asyncio.gather(*lanes)
+        self._threads.close()
 
 
 class Run:

@@ -18,12 +18,13 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 class Head:
     """`given_id` is the caller's `Idempotency-Key`, or else its `X-Request-Id`; "" when there is neither."""
 
-    __slots__ = ("content_length", "credential", "given_id", "json_length", "request_id", "timeout_s")
+    __slots__ = ("content_length", "content_type", "credential", "given_id", "json_length", "request_id", "timeout_s")
 
     def __init__(self, request_id: str) -> None:
         """`request_id` stands until the caller's own is read."""
         self.credential = ""
         self.content_length = -1
+        self.content_type = ""
         self.request_id = request_id
         self.given_id = ""
         self.json_length = -1
@@ -35,6 +36,9 @@ class Head:
         for name, value in headers:
             if name == b"content-length":
                 self.content_length = _number(name, value)
+            elif name == b"content-type":
+                if value != b"application/json":  # which is nearly always, and says nothing that is not known
+                    self.content_type = value.decode("latin-1")
             elif name == b"authorization":
                 if value[:7].lower() == b"bearer ":
                     self.credential = value[7:].strip().decode("latin-1")

@@ -17,7 +17,7 @@ import msgspec
 from tidemill.core.contracts import Served
 from tidemill.core.errors import Draining, MethodNotAllowed, RequestCancelled, TidemillError
 from tidemill.core.tensor import Signature, Tensors
-from tidemill.doors import kserve, problems, tfserving, way
+from tidemill.doors import kserve, problems, raw, tfserving, way
 from tidemill.doors.head import ASGIApp, Head, Receive, Scope, Send, read_body, too_large
 from tidemill.doors.listen import Connection
 from tidemill.observe.log import REQUEST_ID
@@ -128,18 +128,21 @@ class Doors:
             caller = service.identity.recognise(head.credential)
             served = service.fleet.find(route.model, way.version_of(route.model, route.version))
             service.gate.limit(caller, served)
+            dialect = route.dialect
+            if head.content_type and dialect is tfserving.DIALECT and raw.wanted(served, head.content_type):
+                dialect = raw.RawDialect(served)
             connection: Connection | None = scope.get("tidemill.connection")
             body = connection.body_now() if connection is not None else None
             if body is None:
                 body = await read_body(receive, self._body_bytes_max)
             elif len(body) > self._body_bytes_max:
                 raise too_large(len(body), self._body_bytes_max)
-            asked = route.dialect.question(served.signature, body, head)
+            asked = dialect.question(served.signature, body, head)
             until = way.deadline(asked.timeout_s or head.timeout_s, self._request_timeout_s)
             request = way.inference_request(caller, served, asked.work, head.given_id, head.request_id, body, until)
             async with service.open(caller, request) as pieces:
                 piece = await anext(pieces)
-                headers, reply = route.dialect.answer(served, asked, piece.tensors)
+                headers, reply = dialect.answer(served, asked, piece.tensors)
             return 200, headers, reply
         except TidemillError as error:
             service.failed(served, error.code)

