@@ -106,7 +106,7 @@ def settings_page() -> str:
             default = "the user's data folder" + (", `models` in it" if entry.name == "models" else "")
         else:
             default = f"`{default}`"
-        kind_name = {bool: "flag", int: "whole number", str: "text", Path: "folder"}[kind]
+        kind_name = {bool: "flag", int: "whole number", float: "number", str: "text", Path: "folder"}[kind]
         variable = settings.ENVIRONMENT_PREFIX + entry.name.upper()
         rows.append((f"`{entry.name}`", f"`{variable}`", kind_name, default, bounds or "", entry.metadata["about"]))
     others = ", ".join(f"`{settings.ENVIRONMENT_PREFIX}{word.upper()}`" for word in sorted(settings.OTHER_WORDS))

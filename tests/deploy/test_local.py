@@ -17,6 +17,7 @@ from tidemill.core.errors import (
     MissingPart,
     ModelNotReady,
     RefusedModel,
+    UnknownLabel,
     UnknownModel,
     UnknownVersion,
 )
@@ -51,6 +52,12 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> dict[int, Callable[[], Any]]:
 def small(version: int = 1, **config: Any) -> ModelPackage:
     package = crafted.echo_package("m", version, **config)
     return msgspec.structs.replace(package, config=msgspec.structs.replace(package.config, engine="small"))
+
+
+async def passes(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_S_MAX):
+        while not holds():  # noqa: ASYNC110 - what it looks at knows no events
+            await asyncio.sleep(0.001)
 
 
 async def values(fleet: LocalFleet, version: int = 1, *asked: float) -> list[float]:
@@ -195,8 +202,87 @@ async def test_loading_a_version_again_takes_its_place_when_it_is_ready(
     after = await fleet.load(small())
     assert fleet.find("m") is fleet.find("m", 1) is after
     assert fleet.replicas() == [after]
-    assert (first.closed, before.state) == (1, State.UNLOADING)
+    assert (first.closed, before.state) == (0, State.UNLOADING)
     assert await values(fleet) == [2.0]
+    del before
+    await passes(lambda: first.closed == 1)
+
+
+async def test_version_that_is_unloaded_is_not_found_and_answers_those_who_found_it_before(
+    fleet: LocalFleet, engines: dict[int, Any]
+) -> None:
+    first = SmallEngine()
+    engines[1] = lambda: first
+    await fleet.load(small(1))
+    await fleet.load(small(2))
+    held = fleet.find("m", 1)
+    unloading = asyncio.create_task(fleet.unload("m", 1))
+    await asyncio.sleep(0)
+    assert held.state is State.UNLOADING
+    with pytest.raises(UnknownVersion, match="served are 2"):
+        fleet.find("m", 1)
+    assert await values(fleet, 1, 4.0) == [8.0]
+    assert (first.closed, fleet.price_nanos("m", 1)) == (0, 7)
+    assert [(each.version, each.state) for each in fleet.versions("m")] == [(1, "UNLOADING"), (2, "AVAILABLE")]
+    del held
+    await asyncio.wait_for(unloading, WAIT_S_MAX)
+    assert first.closed == 1
+    assert [each.version for each in fleet.versions("m")] == [2]
+    await fleet.unload("m", 1)
+
+
+async def test_unloading_waits_no_longer_than_the_drain_and_the_engine_goes_when_its_batch_ends(
+    engines: dict[int, Any],
+) -> None:
+    fleet = LocalFleet(msgspec.structs.replace(POLICY, drain_s_max=0.05))
+    engine = SmallEngine()
+    engines[1] = lambda: engine
+    await fleet.load(small())
+    engine.gate.clear()
+    engine.entered.clear()
+    running = asyncio.create_task(values(fleet, 1, 5.0))
+    assert await asyncio.to_thread(engine.entered.wait, WAIT_S_MAX)
+    waiting = asyncio.create_task(values(fleet, 1, 6.0))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(fleet.unload("m", 1), WAIT_S_MAX)
+    with pytest.raises(ModelNotReady, match="unloaded"):
+        await asyncio.wait_for(waiting, WAIT_S_MAX)
+    assert engine.closed == 0
+    engine.gate.set()
+    assert await running == [10.0]
+    await passes(lambda: engine.closed == 1)
+    await fleet.close()
+
+
+async def test_load_that_takes_too_long_is_refused_and_its_engine_is_closed_when_it_comes(
+    engines: dict[int, Any],
+) -> None:
+    fleet = LocalFleet(msgspec.structs.replace(POLICY, load_s_max=0.05))
+    go, late = threading.Event(), SmallEngine()
+
+    def slow() -> SmallEngine:
+        assert go.wait(WAIT_S_MAX)
+        return late
+
+    engines[1] = slow
+    replica = await fleet.load(small())
+    assert (replica.state, "0.05 s" in replica.reason) == (State.FAILED, True)
+    go.set()
+    await passes(lambda: late.closed == 1)
+    await fleet.close()
+
+
+async def test_labels_lead_to_versions_and_a_label_of_none_that_serves_is_told(
+    fleet: LocalFleet, engines: dict[int, Any]
+) -> None:
+    await fleet.load(small(1))
+    await fleet.load(small(2))
+    fleet.label("m", {"stable": 1, "gone": 7})
+    assert fleet.find("m", label="stable").version == 1
+    with pytest.raises(UnknownLabel, match="its labels are gone, stable"):
+        fleet.find("m", label="x")
+    with pytest.raises(UnknownLabel, match="version 7, which is not served; served are 1, 2"):
+        fleet.find("m", label="gone")
 
 
 async def test_loading_a_version_again_in_vain_leaves_the_one_that_serves(

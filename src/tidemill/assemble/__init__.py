@@ -1,6 +1,6 @@
 """Floor 6: settings to objects, the one composition root."""
 
-from tidemill.assemble.choice import Choice, choose
+from tidemill.assemble.choice import Choice, choose, entries
 from tidemill.assemble.exposure import check_exposure
 from tidemill.assemble.keys import create_key, told_key
 from tidemill.assemble.owner import Owner, fleet_policy, quieten_collector, serve
@@ -11,6 +11,7 @@ __all__ = [
     "check_exposure",
     "choose",
     "create_key",
+    "entries",
     "fleet_policy",
     "quieten_collector",
     "serve",

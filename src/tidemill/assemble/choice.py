@@ -1,4 +1,4 @@
-"""Which versions of which models are served; read once, before the owner starts."""
+"""Which models a command means, and which versions of them; read once, before anything starts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from tidemill.core.errors import InvalidSetting, RefusedModel
-from tidemill.core.package import ModelPackage
+from tidemill.core.package import ModelEntry, ModelPackage, VersionPolicy
 from tidemill.core.settings import Settings
 from tidemill.repository import layout
 
@@ -22,7 +22,7 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 def choose(settings: Settings, models: Sequence[str]) -> list[Choice]:
-    """What `serve MODEL ...` serves; all of the repository when none is named.
+    """The versions that `MODEL ...` means; all of the repository when none is named.
 
     Raises `UnknownModel`, and `InvalidSetting` for two models of one name.
     """
@@ -34,10 +34,26 @@ def choose(settings: Settings, models: Sequence[str]) -> list[Choice]:
             raise InvalidSetting(
                 f"two models would be called {name!r}, the second is {model}; give it a folder NAME/VERSION"
             )
-        numbers = list(versions)[-1:] if settings.version_policy == "latest" else list(versions)
-        for number in numbers:
+        for number in VersionPolicy.parse(settings.version_policy).chosen(versions):
             try:
                 chosen.append(Choice(name, number, layout.package(name, number, versions[number])))
             except RefusedModel as error:
                 chosen.append(Choice(name, number, None, error.message))
     return chosen
+
+
+def entries(settings: Settings, models: Sequence[str]) -> list[ModelEntry]:
+    """What `serve MODEL ...` serves; all of the repository when none is named.
+
+    Raises `UnknownModel`, and `InvalidSetting` for two models of one name.
+    """
+    found: list[ModelEntry] = []
+    for model in models or layout.names(settings.models):
+        entry = layout.entry(settings.models, model)
+        if any(each.name == entry.name for each in found):
+            raise InvalidSetting(
+                f"two models would be called {entry.name!r}, the second is {model}; give it a folder NAME/VERSION"
+            )
+        layout.versions_at(entry.name, entry.base_path)
+        found.append(entry)
+    return found

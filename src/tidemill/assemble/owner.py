@@ -18,12 +18,15 @@ import uvloop
 from tidemill.account.group_commit import GroupCommit
 from tidemill.account.keys import Keys, Open
 from tidemill.account.ledger import DurableLedger, FreeLedger
-from tidemill.assemble.choice import Choice, choose
+from tidemill.assemble.choice import entries
 from tidemill.assemble.console_process import ConsoleProcess
 from tidemill.assemble.exposure import check_exposure
 from tidemill.assemble.view import View
 from tidemill.core.errors import InvalidSetting, LedgerUnavailable
+from tidemill.core.package import ModelEntry, VersionPolicy
 from tidemill.core.settings import Settings
+from tidemill.deploy.aside import at_work
+from tidemill.deploy.controller import Controller, ControlPolicy
 from tidemill.deploy.local import FleetPolicy, LocalFleet, State
 from tidemill.deploy.steps import StepPolicy
 from tidemill.doors import application, grpc_server
@@ -55,10 +58,11 @@ HTTP_STOP_S = 5.0
 def serve(settings: Settings, models: Iterable[str], on_ready: Callable[[Owner], None]) -> None:
     """Run a service in this process until SIGTERM or SIGINT. Raises `InvalidSetting`, `UnknownModel`."""
     check_exposure(settings)
-    choices = choose(settings, list(models))
+    named = list(models)
+    wanted = entries(settings, named)
 
     async def main() -> None:
-        owner = Owner(settings, choices)
+        owner = Owner(settings, wanted, whole=not named)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, owner.stop)
@@ -87,6 +91,19 @@ def fleet_policy(settings: Settings) -> FleetPolicy:
             elements_max=settings.elements_max,
             at_once=min(STAGE_CALLS_AT_ONCE, settings.queue_max),
         ),
+        load_s_max=settings.load_timeout_s,
+        drain_s_max=settings.drain_ms / 1000,
+    )
+
+
+def control_policy(settings: Settings, whole: bool) -> ControlPolicy:
+    return ControlPolicy(
+        versions=VersionPolicy.parse(settings.version_policy),
+        whole=whole,
+        settle_s=settings.watch_s,
+        look_s_max=settings.load_timeout_s,
+        loads_max=settings.loads_max,
+        free_labels=settings.allow_version_labels_for_unavailable_models,
     )
 
 
@@ -100,10 +117,12 @@ def quieten_collector() -> None:
 class Owner:
     """Holds everything of one running service. `run` returns when it has drained."""
 
-    def __init__(self, settings: Settings, choices: Sequence[Choice]) -> None:
-        """Raises `InvalidSetting` for a data folder or an address that cannot be used."""
+    def __init__(self, settings: Settings, wanted: Sequence[ModelEntry], whole: bool) -> None:
+        """`whole`: `wanted` is all of the repository, and what comes into it later is served too.
+
+        Raises `InvalidSetting` for a data folder or an address that cannot be used.
+        """
         self.settings = settings
-        self._choices = choices
         self.started_at = time.time()
         self.draining = False
         self.loading = True
@@ -130,8 +149,9 @@ class Owner:
             settings.commit_delay_ms / 1000,
         )
         self.fleet = LocalFleet(fleet_policy(settings))
+        self.models = Controller(self.fleet, settings.models, wanted, control_policy(settings, whole))
         ledger = FreeLedger() if settings.no_charge else DurableLedger(self.commits, self.fleet.price_nanos)
-        self.service = Service(self.keys, self.gate, ledger, self.fleet)
+        self.service = Service(self.keys, self.gate, ledger, self.fleet, self.models)
         self.view = View(self)
         doors = application.build(
             self.service,
@@ -158,12 +178,17 @@ class Owner:
                 self.service, self.settings.host, self.settings.grpc_port, self.settings, lambda: not self.not_ready()
             )
             self.http.relay.to(self.settings.host, self.grpc_port)
-            await self._load()
-            self.loading = False
-            quieten_collector()
-            if not self._stop.is_set():
+            starting = asyncio.create_task(self.models.start())
+            beside.append(starting)
+            await self._until_stopped(serving, starting)
+            if starting.done():
+                starting.result()
+                self.loading = False
+                quieten_collector()
                 on_ready(self)
-            await self._until_stopped(serving)
+                if self.settings.watch_s:
+                    beside.append(asyncio.create_task(self.models.watch(self.settings.watch_s)))
+                await self._until_stopped(serving)
         finally:
             self.draining = True
             log.info("draining", extra={"in_flight": self.gate.in_flight})
@@ -171,6 +196,7 @@ class Owner:
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
+            await self.models.close()
             await self._close_fleet()
             await self.commits.close()
             self.console.stop()
@@ -189,10 +215,11 @@ class Owner:
             return ["draining"]
         if self.loading:
             return ["models are being loaded"]
+        ready = {each.name for each in self.fleet.replicas() if each.state is State.AVAILABLE}
         return [
             f"model {each.name} version {each.version} is {each.state}"
             for each in self.fleet.replicas()
-            if each.state is not State.AVAILABLE
+            if each.name not in ready
         ]
 
     @property
@@ -200,21 +227,10 @@ class Owner:
         host = self.settings.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.http_port}"
 
-    async def _load(self) -> None:
-        for choice in self._choices:
-            if choice.package is not None:
-                self.fleet.announce(choice.package)
-        for choice in self._choices:
-            if self._stop.is_set():
-                return
-            if choice.package is None:
-                self.fleet.refuse(choice.name, choice.version, choice.reason)
-            else:
-                await self.fleet.load(choice.package)
-
-    async def _until_stopped(self, serving: asyncio.Task[None]) -> None:
+    async def _until_stopped(self, *others: asyncio.Task[None]) -> None:
+        """Return when `stop` was called, or one of `others` is done."""
         stopping = asyncio.create_task(self._stop.wait())
-        await asyncio.wait([stopping, serving], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([stopping, *others], return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
 
     async def _drain(self, serving: asyncio.Task[None], grpc: Any) -> None:
@@ -232,6 +248,9 @@ class Owner:
             await asyncio.wait_for(self.fleet.close(), ENGINE_STOP_S)
         except TimeoutError:
             self.left_behind = True
+        if at_work():
+            self.left_behind = True
+        if self.left_behind:
             log.warning("an engine is still at work for nobody; it is left behind")
 
     async def _count_charges(self) -> None:

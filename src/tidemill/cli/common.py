@@ -15,7 +15,7 @@ from tidemill.core.settings import TYPES, Origin, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-CLICK_TYPES: dict[type, Any] = {int: click.INT, str: click.STRING, Path: click.Path(path_type=Path)}
+CLICK_TYPES: dict[type, Any] = {int: click.INT, float: click.FLOAT, str: click.STRING, Path: click.Path(path_type=Path)}
 
 
 def setting_options(*names: str) -> Callable[[F], F]:

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from tidemill.core.tensor import Signature, TensorSpec
+from tidemill.core.versions import VersionPolicy, Versions
+
+__all__ = [
+    "Batching",
+    "Each",
+    "Indexed",
+    "ModelConfig",
+    "ModelEntry",
+    "ModelPackage",
+    "Padding",
+    "Price",
+    "Stage",
+    "VersionPolicy",
+    "Versions",
+    "overlaid",
+]
 
 
 class Padding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,6 +109,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batching: Batching = Batching()
     price: Price = Price()
     labels: tuple[str, ...] = ()
+    versions: Versions = Versions()
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     pre: tuple[dict[str, Any], ...] = ()
@@ -120,27 +137,17 @@ class ModelPackage(msgspec.Struct, frozen=True):
     source: str = ""
 
 
-class VersionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which versions of a model are served, in TensorFlow Serving's words (`ServableVersionPolicy`).
-
-    `specific` names them; else all where `all_versions`; else the newest `latest`.
-    """
-
-    latest: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
-    all_versions: bool = False
-    specific: tuple[int, ...] = ()
-
-
 class ModelEntry(msgspec.Struct, frozen=True):
     """One model of a list of models to serve, as a config file or a reload names it.
 
-    `base_path` is the folder of its versions, the one above it, or a model itself. `labels` maps a label to a version.
-    `config` comes before the model's own `tidemill.toml`, where it says something.
+    `base_path` is the folder of its versions, the one above it, or a model itself. `labels` maps a label to a version;
+    `policy` (None: the model's own, else the service's), `labels` and `config` come before the model's own
+    `tidemill.toml`, where they say something.
     """
 
     name: str
     base_path: Path
-    policy: VersionPolicy = VersionPolicy()
+    policy: VersionPolicy | None = None
     labels: dict[str, int] = {}
     config: ModelConfig | None = None
 
@@ -152,3 +159,22 @@ class Indexed(msgspec.Struct, frozen=True):
     version: int
     state: str
     reason: str = ""
+
+
+_S = TypeVar("_S", bound=msgspec.Struct)
+
+
+def overlaid(below: _S, above: _S | None) -> _S:
+    """`above` where it says something (differs from its default), else `below`; field by field, and so within the
+    tables that are always there."""
+    if above is None:
+        return below
+    silent = type(above)()
+    changes = {}
+    for field in above.__struct_fields__:
+        said, had, default = (getattr(each, field) for each in (above, below, silent))
+        if isinstance(default, msgspec.Struct):
+            changes[field] = overlaid(had, said)
+        elif said != default:
+            changes[field] = said
+    return msgspec.structs.replace(below, **changes)

@@ -7,9 +7,10 @@ default. An unknown key is an error.
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -17,6 +18,7 @@ from typing import Any, get_type_hints
 import platformdirs
 
 from tidemill.core.errors import InvalidSetting
+from tidemill.core.versions import VersionPolicy
 
 ENVIRONMENT_PREFIX = "TIDEMILL_"
 
@@ -28,8 +30,13 @@ def _setting(
     at_least: float | None = None,
     at_most: float | None = None,
     one_of: tuple[str, ...] = (),
+    check: Callable[[str], object] | None = None,
 ) -> Any:
-    return field(default=default, metadata={"about": about, "at_least": at_least, "at_most": at_most, "one_of": one_of})
+    """`check` raises `ValueError` for a text that is none."""
+    return field(
+        default=default,
+        metadata={"about": about, "at_least": at_least, "at_most": at_most, "one_of": one_of, "check": check},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,19 @@ class Settings:
         Path(platformdirs.user_data_dir("tidemill")) / "models", "The repository: DIR/NAME/VERSION/..."
     )
     data_dir: Path = _setting(Path(platformdirs.user_data_dir("tidemill")), "Folder of keys and charges.")
-    version_policy: str = _setting("latest", "Which versions of a model are served.", one_of=("latest", "all"))
+    version_policy: str = _setting(
+        "latest",
+        "Which versions of a model are served: latest, latest:N, all, or specific:1,3.",
+        check=VersionPolicy.parse,
+    )
+    watch_s: float = _setting(
+        2.0, "How often the models on disk are looked at for changes; 0 never.", at_least=0, at_most=86_400
+    )
+    load_timeout_s: float = _setting(600.0, "Longest load of one model.", at_least=0.1, at_most=86_400)
+    loads_max: int = _setting(1, "Models that are loaded at once.", at_least=1, at_most=64)
+    allow_version_labels_for_unavailable_models: bool = _setting(
+        False, "A label may stand for a version that is not served (yet)."
+    )
     # who
     no_auth: bool = _setting(False, "Ask for no key; allowed on loopback, or with --insecure.")
     insecure: bool = _setting(False, "Allow a public address without keys or TLS.")
@@ -110,7 +129,12 @@ class Settings:
         at_most=1000,
     )
     # operation
-    drain_ms: int = _setting(10_000, "Time for running requests after SIGTERM.", at_least=0, at_most=3_600_000)
+    drain_ms: int = _setting(
+        10_000,
+        "Time for running requests after SIGTERM, and for those of a version that is unloaded.",
+        at_least=0,
+        at_most=3_600_000,
+    )
     log_format: str = _setting("auto", "auto: human on a terminal, else json.", one_of=("auto", "human", "json"))
     log_level: str = _setting("info", "Least important line logged.", one_of=("debug", "info", "warning", "error"))
     access_log: bool = _setting(False, "Log a line for each request.")
@@ -178,6 +202,11 @@ def _checked(entry: Field[Any], value: Any, place: str) -> Any:
         raise InvalidSetting(f"{place} = {value}: must be at most {high}")
     if words and value not in words:
         raise InvalidSetting(f"{place} = {value!r}: must be one of {', '.join(words)}")
+    if entry.metadata["check"] is not None:
+        try:
+            entry.metadata["check"](value)
+        except ValueError as error:
+            raise InvalidSetting(f"{place} = {error}") from error
     return value
 
 
@@ -190,6 +219,8 @@ def _converted(kind: type, value: Any) -> Any:
     if kind is int and not isinstance(value, str | int):
         raise ValueError(value)
     if kind is int and isinstance(value, bool):
+        raise ValueError(value)
+    if kind is float and (isinstance(value, bool) or not math.isfinite(float(value))):
         raise ValueError(value)
     if kind is bool and not isinstance(value, bool):
         raise ValueError(value)

@@ -3,107 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
+import weakref
 from collections.abc import Mapping
-from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-
-import msgspec
 
 from tidemill.core.errors import ModelNotReady, TidemillError, UnknownLabel, UnknownModel, UnknownVersion
 from tidemill.core.package import ModelPackage
 from tidemill.core.request import InferenceRequest, Piece, Usage
-from tidemill.core.running import Counts, Running
-from tidemill.core.tensor import Signature, Tensors, rows
+from tidemill.core.tensor import Tensors, rows
 from tidemill.core.text import short
-from tidemill.deploy.opening import open_engine
+from tidemill.deploy.aside import aside
+from tidemill.deploy.opening import Opened, open_engine
 from tidemill.deploy.raw import RawRun
-from tidemill.deploy.steps import StepPolicy, Steps, StepThreads, prepare
+from tidemill.deploy.replica import FleetPolicy, Replica, State
+from tidemill.deploy.steps import Steps, StepThreads, prepare
 from tidemill.engine.lane import Lane, LanePolicy
-from tidemill.observe.stats import ModelStats
 
 log = logging.getLogger(__name__)
 
-ENGINE_OF_FORMAT = {"onnx": "onnx", "openvino": "openvino", "savedmodel": "openvino", "echo": "echo"}
-RUNTIME_OF_ENGINE = {"onnx": "onnxruntime"}
-"""V2's `platform` is runtime_format, in Triton's words where it has some."""
-
-
-class State(StrEnum):
-    """TensorFlow Serving's words for the life of a version."""
-
-    LOADING = "LOADING"
-    AVAILABLE = "AVAILABLE"
-    UNLOADING = "UNLOADING"
-    FAILED = "FAILED"
-
-
-class FleetPolicy(msgspec.Struct, frozen=True):
-    """What a model takes where its own `tidemill.toml` says nothing."""
-
-    engine: str
-    threads: int
-    instances: int
-    rows_max: int
-    waiting_max: int
-    inline_s_max: float
-    call_nanos: int
-    steps: StepPolicy = StepPolicy()
-
-
-class Replica:
-    """One version of one model in this process; `Served` while AVAILABLE. `reason` says why it FAILED."""
-
-    def __init__(self, package: ModelPackage, policy: FleetPolicy) -> None:
-        self.package = package
-        self.name = package.name
-        self.version = package.version
-        self.engine_name = package.config.engine or (
-            ENGINE_OF_FORMAT.get(package.format, package.format) if policy.engine == "auto" else policy.engine
-        )
-        self._waiting_max = policy.waiting_max
-        self.platform = f"{RUNTIME_OF_ENGINE.get(self.engine_name, self.engine_name)}_{package.format}"
-        price = package.config.price.call_nanos
-        self.price_nanos = policy.call_nanos if price is None else price
-        self.labels = package.config.labels
-        self.rows_max = package.config.batching.max_batch or policy.rows_max
-        self.signature = Signature((), ())
-        self.batched = False
-        self.steps = Steps()
-        self.state = State.LOADING
-        self.reason = ""
-        self.stats = ModelStats()
-        self.lane: Lane | None = None
-
-    @property
-    def accepts(self) -> tuple[str, ...]:
-        return self.steps.accepts
-
-    @property
-    def waiting(self) -> int:
-        return self.lane.waiting if self.lane else 0
-
-    def adopt(self, signature: Signature, rows_apart: bool = True) -> None:
-        """Take the engine's word for what the model is; `tidemill.toml` has the last one on batching."""
-        wish = self.package.config.batching.batched
-        self.signature = signature
-        self.batched = (signature.batched and rows_apart) if wish is None else wish
-
-    def failed(self, code: str) -> None:
-        self.stats.failed(code)
-
-    def running(self) -> Running:
-        return Running(
-            backend=RUNTIME_OF_ENGINE.get(self.engine_name, self.engine_name),
-            rows_max=self.rows_max if self.batched else 0,
-            instances=self.lane.instances if self.lane else 1,
-            waiting_max=self._waiting_max,
-        )
-
-    def counts(self) -> Counts:
-        return self.stats.counts(time.monotonic(), time.time() * 1000)
+__all__ = ["FleetPolicy", "LocalFleet", "Replica", "State"]
 
 
 class LocalFleet:
@@ -115,10 +38,17 @@ class LocalFleet:
         self._newest: dict[str, Replica] = {}
         self._labels: dict[str, dict[str, int]] = {}
         self._threads = StepThreads(policy.steps.threads)
+        self._leaving: weakref.WeakValueDictionary[tuple[str, int], Replica] = weakref.WeakValueDictionary()
+        self._endings: dict[asyncio.Task[None], asyncio.Event] = {}
 
     def replicas(self) -> list[Replica]:
-        """All of them, by name and version, the failed ones too."""
-        return [self._replicas[key] for key in sorted(self._replicas)]
+        """All of them, by name and version, the failed ones and those that are leaving too."""
+        everyone = {**self._leaving, **self._replicas}
+        return [everyone[key] for key in sorted(everyone)]
+
+    def standing(self, name: str) -> list[Replica]:
+        """The versions of `name` that are in their place, oldest first: without those that are leaving."""
+        return [replica for (model, _), replica in sorted(self._replicas.items()) if model == name]
 
     def announce(self, package: ModelPackage) -> None:
         """Show `package` as LOADING, so that those who ask before its turn comes learn that it is on its way."""
@@ -130,31 +60,60 @@ class LocalFleet:
         replica = Replica(package, policy)
         before = self._stand(replica)
         inline_s_max = policy.inline_s_max if package.bounded else 0.0
+        opening = partial(_open, replica.engine_name, package, policy, inline_s_max)
         try:
-            replica.steps = await asyncio.to_thread(prepare, package, policy.steps.bounds)
-            opened = await asyncio.to_thread(
-                open_engine, replica.engine_name, package, policy.threads, policy.instances, inline_s_max
-            )
-        except TidemillError as error:
-            replica.state, replica.reason = State.FAILED, error.message
-            log.error("model not loaded: %s", error.message, extra={"model": replica.name, "version": replica.version})
+            replica.steps, opened = await aside(opening, policy.load_s_max, _drop)
+        except (TidemillError, TimeoutError) as error:
+            late = f"it was not loaded within {policy.load_s_max:g} s (--load-timeout-s)"
+            replica.state, replica.reason = State.FAILED, error.message if isinstance(error, TidemillError) else late
+            log.error("model not loaded: %s", replica.reason, extra={"model": replica.name, "version": replica.version})
             return replica
         replica.adopt(opened.engine.signature, opened.rows_apart)
         self._replicas[replica.name, replica.version] = replica
         lane_policy = LanePolicy(replica.batched, replica.rows_max, policy.waiting_max, inline_s_max, opened.padder)
         replica.lane = Lane(opened.engine, lane_policy, replica.stats, time.monotonic, opened.warm_up_s, opened.narrow)
         replica.state = State.AVAILABLE
-        newest = self._newest.get(replica.name)
-        if newest is None or newest.version <= replica.version:
-            self._newest[replica.name] = replica
+        self._name_newest(replica.name)
         log.info(
             "model loaded",
             extra={"model": replica.name, "version": replica.version, "platform": replica.platform},
         )
-        if before is not None and before.lane is not None:
-            before.state = State.UNLOADING
-            await before.lane.close()
+        if before is not None:
+            self._retire(before)
         return replica
+
+    async def unload(self, name: str, version: int) -> None:
+        """Send nobody there any more, let those who are there end, then give the engines back; what takes longer than
+        `drain_s_max` ends later, and what still waits then is refused. A version that is not there is no error."""
+        replica = self._replicas.pop((name, version), None)
+        if replica is None:
+            return
+        self._name_newest(name)
+        log.info("model is being unloaded", extra={"model": name, "version": version})
+        ending = self._retire(replica)
+        del replica  # it ends when nobody holds it
+        if ending is not None:
+            await asyncio.wait([ending], timeout=self._policy.drain_s_max)
+
+    def _retire(self, replica: Replica) -> asyncio.Task[None] | None:
+        """Let `replica`, which is in its place no more, end once nobody holds it; the caller forgets it."""
+        if replica.lane is None:
+            return None
+        replica.state = State.UNLOADING
+        self._leaving[replica.name, replica.version] = replica
+        loop, left = asyncio.get_running_loop(), asyncio.Event()
+        weakref.finalize(replica, _tell, loop, left).atexit = False
+        ending = loop.create_task(_end(replica.lane, left, self._policy.drain_s_max))
+        self._endings[ending] = left
+        ending.add_done_callback(self._endings.pop)
+        return ending
+
+    def _name_newest(self, name: str) -> None:
+        serving = [each for each in self.standing(name) if each.state is State.AVAILABLE]
+        if serving:
+            self._newest[name] = serving[-1]
+        else:
+            self._newest.pop(name, None)
 
     def _stand(self, replica: Replica) -> Replica | None:
         """Show `replica` in its place, unless one that serves stands there: that one is given back, and serves on."""
@@ -166,7 +125,8 @@ class LocalFleet:
         return None
 
     def refuse(self, name: str, version: int, reason: str) -> Replica:
-        """Let a version that was refused on disk stand as FAILED, so that those who ask for it learn why."""
+        """Let a version that was refused on disk stand as FAILED, so that those who ask for it learn why; one that
+        serves in its place serves on."""
         replica = Replica(ModelPackage(name, version, Path(), "unknown", 0), self._policy)
         replica.state, replica.reason = State.FAILED, reason
         self._stand(replica)
@@ -188,28 +148,43 @@ class LocalFleet:
 
     def versions(self, name: str) -> list[Replica]:
         """Every version of `name`, oldest first. Raises `UnknownModel`."""
-        found = [replica for (model, _), replica in sorted(self._replicas.items()) if model == name]
+        found = [replica for replica in self.replicas() if replica.name == name]
         if not found:
             raise self._not_found(name, None)
         return found
 
     def label(self, name: str, labels: Mapping[str, int]) -> None:
         """Give the versions of `name` these labels, and no others."""
-        self._labels[name] = dict(labels)
+        if labels:
+            self._labels[name] = dict(labels)
+        else:
+            self._labels.pop(name, None)
+
+    def labels(self, name: str) -> dict[str, int]:
+        """Label -> version of `name`, whether that is served or not."""
+        return dict(self._labels.get(name, {}))
 
     def _labelled(self, name: str, label: str) -> int:
-        if not any(model == name for model, _ in self._replicas):
+        mine = self.standing(name)
+        if not mine:
             raise self._not_found(name, None)
         labels = self._labels.get(name, {})
         if label not in labels:
             known = ", ".join(sorted(labels)) or "none"
             raise UnknownLabel(f"model {name!r} has no label {short(label)}; its labels are {known}")
-        return labels[label]
+        version = labels[label]
+        if not any(replica.version == version for replica in mine):
+            served = ", ".join(str(replica.version) for replica in mine)
+            raise UnknownLabel(
+                f"label {label!r} of model {name!r} stands for version {version}, which is not served;"
+                f" served are {served}"
+            )
+        return version
 
     def _not_found(self, name: str, version: int | None) -> TidemillError:
-        mine = [replica for replica in self.replicas() if replica.name == name]
+        mine = self.standing(name)
         if not mine:
-            served = ", ".join(sorted({replica.name for replica in self.replicas()})) or "none"
+            served = ", ".join(sorted({model for model, _ in self._replicas})) or "none"
             return UnknownModel(f"there is no model {short(name)}; served are {served}")
         wanted = [replica for replica in mine if version in (None, replica.version)]
         if not wanted:
@@ -220,25 +195,59 @@ class LocalFleet:
         return ModelNotReady(f"model {name!r} version {replica.version} is {replica.state}{why}")
 
     def price_nanos(self, name: str, version: int) -> int:
-        return self._replicas[name, version].price_nanos
+        """Raises what `find` raises for a version that was unloaded before anybody held it."""
+        return self._held(name, version).price_nanos
 
     def run(self, request: InferenceRequest) -> Run | RawRun:
-        replica = self._replicas.get((request.model, request.version))
-        if replica is None:
-            raise self._not_found(request.model, request.version)
+        replica = self._held(request.model, request.version)
         if request.work.media:
             return RawRun(self, replica, request, self._threads, self._policy.steps)
         return Run(replica, request)
 
+    def _held(self, name: str, version: int) -> Replica:
+        """The replica in its place, or one that has left it and that a caller still holds."""
+        key = name, version
+        replica = self._replicas.get(key) or self._leaving.get(key)
+        if replica is None:
+            raise self._not_found(name, version)
+        return replica
+
     async def close(self) -> None:
         """Finish what waits in every lane, then give the engines back."""
+        for left in self._endings.values():
+            left.set()
         lanes = []
-        for replica in self.replicas():
+        for replica in self._replicas.values():
             if replica.lane is not None:
                 replica.state = State.UNLOADING
                 lanes.append(replica.lane.close())
-        await asyncio.gather(*lanes)
+        await asyncio.gather(*lanes, *self._endings)
         self._threads.close()
+
+
+def _open(engine_name: str, package: ModelPackage, policy: FleetPolicy, inline_s_max: float) -> tuple[Steps, Opened]:
+    """On a thread. Raises `RefusedModel`."""
+    steps = prepare(package, policy.steps.bounds)
+    return steps, open_engine(engine_name, package, policy.threads, policy.instances, inline_s_max)
+
+
+def _drop(late: tuple[Steps, Opened]) -> None:
+    late[1].close()
+
+
+def _tell(loop: asyncio.AbstractEventLoop, left: asyncio.Event) -> None:
+    """From whatever thread let go last."""
+    with contextlib.suppress(RuntimeError):  # the loop is gone
+        loop.call_soon_threadsafe(left.set)
+
+
+async def _end(lane: Lane, left: asyncio.Event, seconds_max: float) -> None:
+    """Close `lane` once everybody has left it, or after `seconds_max`; then only the batch that runs is finished."""
+    try:
+        await asyncio.wait_for(left.wait(), seconds_max)
+    except TimeoutError:
+        lane.dismiss()
+    await lane.close()
 
 
 class Run:

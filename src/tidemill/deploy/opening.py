@@ -32,6 +32,11 @@ class Opened(NamedTuple):
     narrow: tuple[Engine, ...] = ()
     padder: Padder | None = None
 
+    def close(self) -> None:
+        """Give the engines back; for those who do not hand them to a lane."""
+        for engine in (self.engine, *self.narrow):
+            engine.close()
+
 
 def open_engine(
     engine_name: str, package: ModelPackage, threads: int = 0, instances: int = 1, inline_s_max: float = 0.0

@@ -157,6 +157,13 @@ class Lane:
             self._sweeper.cancel()
         self._crew.close()
 
+    def dismiss(self) -> None:
+        """Refuse what comes and what waits; what runs is finished."""
+        self._closed = True
+        for entry in self._waiting:
+            if not entry.future.done():
+                entry.future.set_exception(ModelNotReady("the model was unloaded before this request's turn came"))
+
     # -- the loop's side -----------------------------------------------------------------------------------------------
 
     def _still_waiting(self) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from tidemill.core.errors import RefusedModel, UnknownModel
-from tidemill.core.package import ModelConfig, ModelPackage
+from tidemill.core.package import ModelConfig, ModelEntry, ModelPackage, VersionPolicy, overlaid
 from tidemill.core.tensor import Signature
 from tidemill.repository import formats, onnx_files, saved_model
 
@@ -54,37 +54,40 @@ def versions(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def locate(repository: Path, model: str) -> tuple[str, dict[int, Path]]:
+def entry(repository: Path, model: str) -> ModelEntry:
     """What `model` means on a command line: a name in the repository, a model's folder, a version, a bare file, or
     NAME=PATH, where PATH may also be the folder that holds the model's.
 
-    Returns its name and its versions. Raises `UnknownModel`.
+    Raises `UnknownModel`, and `RefusedModel` for a name that cannot stand in an address.
     """
     name, named, place = model.partition("=")
     if named and NAME.fullmatch(name) and not Path(model).exists():
-        return name, _based(name, _path(place))
+        return ModelEntry(name, _path(place))
     if NAME.fullmatch(model) and (repository / model).is_dir():
-        found = versions(repository / model)
-        if found:
-            return model, found
-        raise UnknownModel(f"{repository / model} {HOLDS_NONE}, and no version folders")
+        return ModelEntry(model, repository / model)
     path = _path(model)
     if path.is_file():
         name = path.parent.name if path.name == "saved_model.pb" else path.stem
-        return checked_name(name, path), {1: path}
+        return ModelEntry(checked_name(name, path), path)
     if path.is_dir():
         path = path.resolve()
         if VERSION.fullmatch(path.name) and NAME.fullmatch(path.parent.name) and _is_model(path):
-            return path.parent.name, {int(path.name): path}
-        found = versions(path)
-        if found:
-            return checked_name(path.name, path), found
-        raise UnknownModel(f"{path} {HOLDS_NONE}, and no version folders")
+            return ModelEntry(path.parent.name, path.parent, VersionPolicy(specific=(int(path.name),)))
+        return ModelEntry(checked_name(path.name, path), path)
     known = ", ".join(names(repository)) or "none"
     raise UnknownModel(f"there is no model {model!r}: no such path, and {repository} holds {known}")
 
 
-def _based(name: str, base: Path) -> dict[int, Path]:
+def locate(repository: Path, model: str) -> tuple[str, dict[int, Path]]:
+    """The name and the versions of what `model` means on a command line (`entry`). Raises `UnknownModel`."""
+    found = entry(repository, model)
+    there = versions_at(found.name, found.base_path)
+    if found.policy is not None:
+        there = {version: there[version] for version in found.policy.chosen(there)}
+    return found.name, there
+
+
+def versions_at(name: str, base: Path) -> dict[int, Path]:
     """The versions at TensorFlow Serving's base path: the model's folder, the one above it, or a model. Raises
     `UnknownModel`."""
     if base.is_file():
@@ -96,9 +99,10 @@ def _based(name: str, base: Path) -> dict[int, Path]:
     raise UnknownModel(f"{base} {HOLDS_NONE}, no version folders, and no folder {name!r} with either")
 
 
-def package(name: str, version: int, path: Path) -> ModelPackage:
-    """The model at `path`, checked as far as that goes without an engine. Raises `RefusedModel` with the reason."""
-    config = _config(path)
+def package(name: str, version: int, path: Path, above: ModelConfig | None = None) -> ModelPackage:
+    """The model at `path`, checked as far as that goes without an engine; what `above` says comes before its own
+    `tidemill.toml`. Raises `RefusedModel` with the reason."""
+    config = overlaid(config_of(path), above)
     if config.engine == "echo":
         return ModelPackage(name, version, path, "echo", 0, config, bounded=True)
     found = formats.recognise(path)
@@ -144,7 +148,7 @@ def _path(model: str) -> Path:
 
 def _is_model(path: Path) -> bool:
     try:
-        return formats.recognise(path) is not None or _config(path).engine == "echo"
+        return formats.recognise(path) is not None or config_of(path).engine == "echo"
     except RefusedModel:
         return True  # there is one, and it will be refused with its reason
 
@@ -153,8 +157,9 @@ def _holds_model(path: Path) -> bool:
     return any(entry.is_dir() and VERSION.fullmatch(entry.name) for entry in path.iterdir()) or _is_model(path)
 
 
-def _config(path: Path) -> ModelConfig:
-    """`tidemill.toml` in the version's folder, else in the model's; `NAME.toml` beside a bare file."""
+def config_of(path: Path) -> ModelConfig:
+    """`tidemill.toml` in the version's folder, else in the model's; `NAME.toml` beside a bare file. Raises
+    `RefusedModel`."""
     if path.is_file():
         places = [path.with_suffix(".toml")]
     else:

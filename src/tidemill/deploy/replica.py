@@ -1,0 +1,99 @@
+"""One version of one model in this process, from its package to its lane; runs in the owner process."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+
+import msgspec
+
+from tidemill.core.package import ModelPackage
+from tidemill.core.running import Counts, Running
+from tidemill.core.tensor import Signature
+from tidemill.deploy.steps import StepPolicy, Steps
+from tidemill.engine.lane import Lane
+from tidemill.observe.stats import ModelStats
+
+ENGINE_OF_FORMAT = {"onnx": "onnx", "openvino": "openvino", "savedmodel": "openvino", "echo": "echo"}
+RUNTIME_OF_ENGINE = {"onnx": "onnxruntime"}
+"""V2's `platform` is runtime_format, in Triton's words where it has some."""
+
+
+class State(StrEnum):
+    """TensorFlow Serving's words for the life of a version."""
+
+    LOADING = "LOADING"
+    AVAILABLE = "AVAILABLE"
+    UNLOADING = "UNLOADING"
+    FAILED = "FAILED"
+
+
+class FleetPolicy(msgspec.Struct, frozen=True):
+    """What a model takes where its own `tidemill.toml` says nothing, and how long loading and leaving may take."""
+
+    engine: str
+    threads: int
+    instances: int
+    rows_max: int
+    waiting_max: int
+    inline_s_max: float
+    call_nanos: int
+    steps: StepPolicy = StepPolicy()
+    load_s_max: float = 600.0
+    drain_s_max: float = 10.0
+
+
+class Replica:
+    """One version of one model in this process; `Served` while AVAILABLE. `reason` says why it FAILED.
+
+    Whoever found it may ask it for as long as he holds it: one that was unloaded ends when nobody does any more.
+    """
+
+    def __init__(self, package: ModelPackage, policy: FleetPolicy) -> None:
+        self.package = package
+        self.name = package.name
+        self.version = package.version
+        self.engine_name = package.config.engine or (
+            ENGINE_OF_FORMAT.get(package.format, package.format) if policy.engine == "auto" else policy.engine
+        )
+        self._waiting_max = policy.waiting_max
+        self.platform = f"{RUNTIME_OF_ENGINE.get(self.engine_name, self.engine_name)}_{package.format}"
+        price = package.config.price.call_nanos
+        self.price_nanos = policy.call_nanos if price is None else price
+        self.labels = package.config.labels
+        self.rows_max = package.config.batching.max_batch or policy.rows_max
+        self.signature = Signature((), ())
+        self.batched = False
+        self.steps = Steps()
+        self.state = State.LOADING
+        self.reason = ""
+        self.stats = ModelStats()
+        self.lane: Lane | None = None
+
+    @property
+    def accepts(self) -> tuple[str, ...]:
+        return self.steps.accepts
+
+    @property
+    def waiting(self) -> int:
+        return self.lane.waiting if self.lane else 0
+
+    def adopt(self, signature: Signature, rows_apart: bool = True) -> None:
+        """Take the engine's word for what the model is; `tidemill.toml` has the last one on batching."""
+        wish = self.package.config.batching.batched
+        self.signature = signature
+        self.batched = (signature.batched and rows_apart) if wish is None else wish
+
+    def failed(self, code: str) -> None:
+        self.stats.failed(code)
+
+    def running(self) -> Running:
+        return Running(
+            backend=RUNTIME_OF_ENGINE.get(self.engine_name, self.engine_name),
+            rows_max=self.rows_max if self.batched else 0,
+            instances=self.lane.instances if self.lane else 1,
+            waiting_max=self._waiting_max,
+        )
+
+    def counts(self) -> Counts:
+        return self.stats.counts(time.monotonic(), time.time() * 1000)
