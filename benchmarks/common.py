@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-import psutil
-
+from tidemill.client.cpu import tree_cpu_s
 from tidemill.kit.install import install
 
 HERE = Path(__file__).parent
@@ -126,29 +125,6 @@ class Server:
                 os.killpg(self.pid, signal.SIGKILL)
                 self._popen.wait()
         self._log.close()
-
-
-def tree_cpu_s(pid: int) -> float:
-    """User and system CPU seconds of a process tree, the reaped children of its members included."""
-    root = psutil.Process(pid)
-    total = 0.0
-    for process in (root, *root.children(recursive=True)):
-        try:
-            times = process.cpu_times()
-            total += times.children_user + times.children_system + _own_cpu_s(process.pid, times.user + times.system)
-        except psutil.NoSuchProcess:
-            continue  # it ended in between, and is in its parent's children from now on
-    return total
-
-
-def _own_cpu_s(pid: int, otherwise: float) -> float:
-    """The kernel's nanosecond clock of another process, where there is one; /proc counts in steps of 10 ms."""
-    if not sys.platform.startswith("linux"):
-        return otherwise
-    try:
-        return time.clock_gettime((~pid << 3) | 2)  # CPUCLOCK_SCHED, as clock_getcpuclockid(3) makes it
-    except OSError:
-        return otherwise
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,6 +21,8 @@ async def address() -> AsyncIterator[str]:
     async def echo(message: bytes, context: Any) -> bytes:
         if message == b"refuse":
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "refused")
+        if message == b"wait":
+            await asyncio.sleep(0.05)
         if message == b"metadata":
             return dict(context.invocation_metadata())["x-request-id"].encode()
         return message
@@ -65,3 +68,21 @@ async def test_a_server_that_is_away_is_tried_a_bounded_number_of_times() -> Non
     retries = Retries(attempts_max=3, delay_s=0.001)
     result = await load_grpc.run("127.0.0.1:1", METHOD, b"", in_flight=2, requests=100, retries=retries)
     assert (result.statuses, result.gave_up) == ({grpc.StatusCode.UNAVAILABLE.value[0]: 8}, 2)
+
+
+async def test_an_open_loop_calls_when_it_is_due_and_counts_from_then(address: str) -> None:
+    answers: list[Answer] = []
+    arrivals = [0.0, 0.0, 0.002, 0.004, 0.004]
+    result = await load_grpc.run_open(
+        address, METHOD, [b"a", b"bb"], arrivals=arrivals, in_flight_max=2, on_answer=answers.append
+    )
+    assert (result.sent, result.ok, result.unsent) == (5, 5, 0)
+    assert {(answer.number % 2, answer.body) for answer in answers} == {(0, b"a"), (1, b"bb")}
+    assert result.wall_s >= arrivals[-1]
+    assert len(result.late_s) == 5
+    assert min(result.late_s) >= 0
+
+
+async def test_calls_that_found_no_place_in_time_are_unsent(address: str) -> None:
+    result = await load_grpc.run_open(address, METHOD, b"wait", arrivals=[0.0] * 3, in_flight_max=1, grace_s=0.01)
+    assert (result.sent, result.ok, result.unsent) == (1, 1, 2)

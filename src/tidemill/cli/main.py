@@ -20,6 +20,7 @@ VERBS = {
     "serve": "serve",
     "try": "try_model",
     "compress": "compress",
+    "bench": "bench",
     "ls": "models",
     "show": "models",
     "keys": "keys",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import ceil
 from typing import TypeAlias
 
@@ -14,7 +15,10 @@ from tidemill.core.errors import InvalidSetting
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One request's end. `status` is None when no answer came, and `error` then says why."""
+    """One request's end. `status` is None when no answer came, and `error` then says why.
+
+    `latency_s` counts from when the request was sent; in an open loop from when it was due.
+    """
 
     number: int
     status: int | None
@@ -32,9 +36,10 @@ class Result:
     """Counts and latencies of a run.
 
     Every request that was sent is in `statuses` or in `errors`, once. HTTP statuses are as on the wire; gRPC's are the
-    numbers of its codes, 0 for OK. `latencies_s` holds the answered ones, in the order of their answers.
-    `connects_failed` counts attempts to connect, which are not requests; `gave_up` the connections whose retries were
-    used up.
+    numbers of its codes, 0 for OK. `latencies_s` holds the answered ones, in the order of their answers,
+    `ok_latencies_s` those answered well. `connects_failed` counts attempts to connect, which are not requests;
+    `gave_up` the connections whose retries were used up; `unsent` what was due in an open loop and never sent, because
+    nothing was free to carry it; `late_s` by how much each request of an open loop was sent after it was due.
     """
 
     ok_status: int = 200
@@ -42,10 +47,13 @@ class Result:
     statuses: Counter[int] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     latencies_s: array[float] = field(default_factory=lambda: array("d"))
+    ok_latencies_s: array[float] = field(default_factory=lambda: array("d"))
     wall_s: float = 0.0
     connects: int = 0
     connects_failed: int = 0
     gave_up: int = 0
+    unsent: int = 0
+    late_s: array[float] = field(default_factory=lambda: array("d"))
 
     @property
     def answered(self) -> int:
@@ -87,6 +95,8 @@ class Result:
         else:
             self.statuses[answer.status] += 1
             self.latencies_s.append(answer.latency_s)
+            if answer.status == self.ok_status:
+                self.ok_latencies_s.append(answer.latency_s)
 
 
 def percentile(ordered: list[float], percent: float) -> float:
@@ -94,6 +104,14 @@ def percentile(ordered: list[float], percent: float) -> float:
     if not ordered:
         return float("nan")
     return ordered[min(max(ceil(len(ordered) * percent / 100), 1), len(ordered)) - 1]
+
+
+def check_open(arrivals: Sequence[float], in_flight_max: int) -> None:
+    """Raises `InvalidSetting` for an open loop that means nothing."""
+    if in_flight_max < 1:
+        raise InvalidSetting(f"{in_flight_max} in flight at most: must be at least 1")
+    if not arrivals or arrivals[0] < 0 or any(one > other for one, other in pairwise(arrivals)):
+        raise InvalidSetting("arrivals are seconds from the start, ascending, and at least one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +125,18 @@ class Retries:
 
 
 class Quota:
-    """Hands out request numbers until `requests` are out or `seconds` are over; one of both is given.
+    """Hands out request numbers until `requests` are out or `seconds` are over; at least one of both is given.
 
     Raises `InvalidSetting`.
     """
 
-    __slots__ = ("_clock", "_count", "_ends", "issued", "stopped")
+    __slots__ = ("_clock", "_count", "_ends", "issued")
 
     def __init__(self, clock: Callable[[], float], in_flight: int, requests: int | None, seconds: float | None) -> None:
         if in_flight < 1:
             raise InvalidSetting(f"in_flight = {in_flight}: must be at least 1")
-        if (requests is None) == (seconds is None):
-            raise InvalidSetting(f"requests = {requests}, seconds = {seconds}: give one of both")
+        if requests is None and seconds is None:
+            raise InvalidSetting("neither requests nor seconds are given: a run must end")
         if requests is not None and requests < 1:
             raise InvalidSetting(f"requests = {requests}: must be at least 1")
         if seconds is not None and not seconds > 0:
@@ -127,11 +145,10 @@ class Quota:
         self._count = requests
         self._ends = None if seconds is None else clock() + seconds
         self.issued = 0
-        self.stopped = False
 
     @property
     def left(self) -> bool:
-        if self.stopped or (self._count is not None and self.issued >= self._count):
+        if self._count is not None and self.issued >= self._count:
             return False
         return self._ends is None or self._clock() < self._ends
 

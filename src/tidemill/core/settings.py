@@ -185,7 +185,7 @@ def resolve(
     return Settings(**{each.name: each.value for each in origins}), origins
 
 
-OTHER_WORDS = frozenset({"config", "url", "key", "cache_dir"})
+OTHER_WORDS = frozenset({"config", "url", "key", "against_key", "cache_dir"})
 """Variables that belong to the command line alone, not to the service."""
 
 
