@@ -51,6 +51,24 @@ def echo(folder: Path, name: str, datatype: str, shape: tuple[int, ...] = (-1, -
     return place
 
 
+def times(factor: float) -> ModelProto:
+    """y = factor * x, FP32 of [rows, 1]: which version answered can be read from the answer."""
+    return _model(
+        [helper.make_node("Mul", ["x", "factor"], ["y"])],
+        [_tensor("x", TensorProto.FLOAT, ["rows", 1])],
+        [_tensor("y", TensorProto.FLOAT, ["rows", 1])],
+        [numpy_helper.from_array(np.array(factor, np.float32), "factor")],
+    )
+
+
+def publish(folder: Path, name: str, version: int, model: ModelProto) -> Path:
+    """A version that appears whole: written beside its place, then renamed."""
+    written = folder / name / f".writing-{version}"
+    written.mkdir(parents=True)
+    (written / "model.onnx").write_bytes(model.SerializeToString())
+    return written.rename(written.with_name(str(version)))
+
+
 def fixed() -> ModelProto:
     """y = -x, FP32 of exactly [2, 3]: no batch dimension."""
     return _model(

@@ -163,6 +163,11 @@ class Controller:
             except (TidemillError, TimeoutError, OSError) as error:
                 log.error("the repository could not be looked at: %s", error)
 
+    async def idle(self) -> None:
+        """Return when nothing that was begun is under way."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
     async def close(self) -> None:
         """End what is under way; an engine that is being opened is closed when it is there."""
         self._closing = True

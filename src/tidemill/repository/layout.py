@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from tidemill.core.errors import RefusedModel, UnknownModel
-from tidemill.core.package import ModelConfig, ModelEntry, ModelPackage, VersionPolicy, overlaid
+from tidemill.core.package import ModelConfig, ModelEntry, ModelPackage, VersionPolicy, Versions, overlaid
 from tidemill.core.tensor import Signature
 from tidemill.repository import formats, onnx_files, saved_model
 
@@ -169,9 +169,12 @@ def config_of(path: Path) -> ModelConfig:
     for place in places:
         if place.is_file():
             try:
-                return msgspec.convert(tomllib.loads(place.read_text("utf-8")), ModelConfig)
+                config = msgspec.convert(tomllib.loads(place.read_text("utf-8")), ModelConfig)
             except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
                 raise RefusedModel(f"{place}: {error}") from error
+            if config.versions != Versions() and VERSION.fullmatch(place.parent.name):
+                raise RefusedModel(f"{place}: [versions] belongs beside the version folders, into {path.parent}")
+            return config
     return ModelConfig()
 
 
