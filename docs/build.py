@@ -148,7 +148,7 @@ def metrics() -> str:
     model = ModelSample("m", 1, True, 0, ModelStats())
     families = {
         family.name: family
-        for family in Exposition(lambda: ServiceSample([model], {"internal": 1}, 0, 0, 0, 0)).collect()
+        for family in Exposition(lambda: ServiceSample([model], {"internal": 1}, 0, 0, 0, 0, (0.0, False))).collect()
     }
     rows = []
     for name, about in NAMES.items():

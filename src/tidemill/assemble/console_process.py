@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
+from tidemill.core.certificates import Paths
 from tidemill.core.settings import Settings
 from tidemill.doors.listen import bind
 
@@ -19,13 +21,16 @@ STOP_S_MAX = 3.0
 class ConsoleProcess:
     """`port` is 0 while there is no console. It watches its parent, so a killed owner leaves none behind."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, certificates: Paths | None = None) -> None:
+        """With `certificates` its port speaks TLS as the service's do."""
         self._settings = settings
+        self._certificates = certificates
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
-    def start(self, api_url: str) -> None:
-        """Raises `InvalidSetting` for a port that is taken."""
+    def start(self, api_url: str, inside: Path | None = None) -> None:
+        """`inside` is a Unix socket at which the service answers in the clear. Raises `InvalidSetting` for a port that
+        is taken."""
         settings = self._settings
         if settings.no_console:
             return
@@ -36,6 +41,10 @@ class ConsoleProcess:
             self.port = int(free.getsockname()[1])
         command = [sys.executable, "-m", "tidemill.console", "--api", api_url, "--host", settings.host]
         command += ["--port", str(self.port), "--parent", str(os.getpid())]
+        if inside is not None:
+            command += ["--inside", str(inside)]
+        if self._certificates is not None:
+            command += [f"--{word}={value}" for word, value in self._certificates.words() if value]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
     def stop(self) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import ipaddress
 
+from tidemill.core.certificates import paths_of
 from tidemill.core.errors import InvalidSetting
 from tidemill.core.settings import Settings
 
 
 def check_exposure(settings: Settings) -> None:
     """A public address without keys and TLS is refused. Raises `InvalidSetting`."""
-    if is_loopback(settings.host) or settings.insecure:
+    tls = paths_of(settings) is not None
+    if is_loopback(settings.host) or settings.insecure or (tls and not settings.no_auth):
         return
-    lack = "without keys (--no-auth) and " if settings.no_auth else ""
+    lacks = ["keys (leave --no-auth out)"] if settings.no_auth else []
+    lacks += [] if tls else ["TLS (--tls-cert and --tls-key, or a TLS proxy before --host 127.0.0.1)"]
     raise InvalidSetting(
-        f"--host {settings.host} is reachable by others, {lack}without TLS; put a TLS proxy before --host 127.0.0.1,"
-        " or say --insecure"
+        f"--host {settings.host} is reachable by others, and the service has no {' and no '.join(lacks)};"
+        " add what is missing, or say --insecure"
     )
 
 

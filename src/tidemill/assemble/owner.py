@@ -21,7 +21,9 @@ from tidemill.account.ledger import DurableLedger, FreeLedger
 from tidemill.assemble.choice import entries
 from tidemill.assemble.console_process import ConsoleProcess
 from tidemill.assemble.exposure import check_exposure
+from tidemill.assemble.inside import Inside
 from tidemill.assemble.view import View
+from tidemill.core import certificates
 from tidemill.core.errors import InvalidSetting, LedgerUnavailable
 from tidemill.core.package import ModelEntry, VersionPolicy
 from tidemill.core.settings import Settings
@@ -130,13 +132,16 @@ class Owner:
         self._stop = asyncio.Event()
         self.reader = database.connect(settings.data_dir)
         self._writer = database.connect(settings.data_dir, WRITER_PATIENCE_S)
+        paths = certificates.paths_of(settings)
+        self.renewal = None if paths is None else certificates.Renewal(paths)
+        self.inside = None if paths is None else Inside()
         self._listener = bind(settings.host, settings.http_port, "--http-port")
         self.http_port: int = self._listener.getsockname()[1]
         aliases = {settings.rest_api_port: "--rest_api_port", settings.port: "--port"}
         self.alias_ports = [port for port in aliases if port not in {0, self.http_port}]
         self._listeners = [self._listener, *(bind(settings.host, port, aliases[port]) for port in self.alias_ports)]
         self.grpc_port = 0
-        self.console = ConsoleProcess(settings)
+        self.console = ConsoleProcess(settings, paths)
         self.keys = (
             Open()
             if settings.no_auth
@@ -161,7 +166,8 @@ class Owner:
             lambda: self.console.port,
             settings,
         )
-        self.http = HttpServer(doors, settings, self.service.failures)
+        self.http = HttpServer(doors, settings, self.service.failures, self.renewal)
+        self._doors = doors
 
     async def run(self, on_ready: Callable[[Owner], None]) -> None:
         """Serve until `stop`. `on_ready` is called once, when every model is loaded or refused."""
@@ -170,14 +176,27 @@ class Owner:
             asyncio.create_task(self.http.sweep()),
             asyncio.create_task(self._refresh_keys()),
             asyncio.create_task(self._count_charges()),
+            asyncio.create_task(self._renew_certificates()),
         ]
         grpc = None
         try:
-            self.console.start(self.http_url)
+            inside = self.inside
+            if inside is not None:
+                await inside.serve(self._doors, self.settings, self.service.failures)
+            self.console.start(self.http_url, None if inside is None else inside.http)
             grpc, self.grpc_port = await grpc_server.start(
-                self.service, self.settings.host, self.settings.grpc_port, self.settings, lambda: not self.not_ready()
+                self.service,
+                self.settings.host,
+                self.settings.grpc_port,
+                self.settings,
+                lambda: not self.not_ready(),
+                self.renewal,
+                None if inside is None else inside.grpc,
             )
-            self.http.relay.to(self.settings.host, self.grpc_port)
+            if inside is None:
+                self.http.relay.to(self.settings.host, self.grpc_port)
+            else:
+                self.http.relay.to_path(inside.grpc)
             starting = asyncio.create_task(self.models.start())
             beside.append(starting)
             await self._until_stopped(serving, starting)
@@ -200,6 +219,8 @@ class Owner:
             await self._close_fleet()
             await self.commits.close()
             self.console.stop()
+            if self.inside is not None:
+                await self.inside.close()
             self.reader.close()
             self._writer.close()
             log.info("stopped")
@@ -224,8 +245,8 @@ class Owner:
 
     @property
     def http_url(self) -> str:
-        host = self.settings.host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.http_port}"
+        host, scheme = self.settings.host, "http" if self.renewal is None else "https"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.http_port}"
 
     async def _until_stopped(self, *others: asyncio.Task[None]) -> None:
         """Return when `stop` was called, or one of `others` is done."""
@@ -260,6 +281,11 @@ class Owner:
             except (InvalidSetting, LedgerUnavailable) as error:
                 log.warning("charges could not be added up: %s", error.message)
             await asyncio.sleep(COUNT_S)
+
+    async def _renew_certificates(self) -> None:
+        while self.renewal is not None:
+            await asyncio.sleep(certificates.LOOK_S)
+            self.renewal.look()
 
     async def _refresh_keys(self) -> None:
         while True:

@@ -97,6 +97,7 @@ class View:
 
     def sample(self) -> ServiceSample:
         owner = self._owner
+        renewal = owner.renewal
         models = [
             ModelSample(each.name, each.version, each.state is State.AVAILABLE, each.waiting, each.stats)
             for each in owner.fleet.replicas()
@@ -108,6 +109,7 @@ class View:
             owner.http.connection_count,
             owner.commits.row_count,
             owner.commits.group_count,
+            None if renewal is None else (renewal.current.not_after, renewal.failed),
         )
 
 

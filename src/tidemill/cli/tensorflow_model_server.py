@@ -14,6 +14,7 @@ HELP = """Usage: tensorflow_model_server --model_name=NAME --model_base_path=DIR
   --model_base_path=DIR    folder of the model's versions, or the one above it; one without versions is version 1
   --rest_api_port=PORT     REST, and gRPC as well [default: none]
   --port=PORT              gRPC, and REST as well [default: 8500]
+  --ssl_config_file=FILE   TLS for every port, REST included, by the text form of SSLConfig
   --rest_api_timeout_in_ms, --tensorflow_intra_op_parallelism, --enable_batching and others as they are
 
   Listens on 127.0.0.1 and asks for no key; others reach it with --host=0.0.0.0 --insecure.

@@ -34,7 +34,10 @@ WITHOUT_EFFECT = {
     "num_unload_threads": "models are unloaded one after the other",
 }
 """Flags that ask for nothing we would do otherwise, with the reason, which is told once."""
-OWN = ("host", "insecure", "max_batch", "data_dir", "log_format", "log_level", "engine", "instances", "threads")
+OWN = (
+    "host", "insecure", "max_batch", "data_dir", "log_format", "log_level", "engine", "instances", "threads",
+    "ssl_config_file",
+)  # fmt: skip
 """Settings of ours that may stand beside them."""
 BOOLS = frozenset({"enable_batching", "enable_model_warmup", "insecure", "xla_cpu_compilation_enabled"})
 KNOWN = frozenset({"model_name", "model_base_path", *TAKEN, *WITHOUT_EFFECT, *OWN})
@@ -67,6 +70,8 @@ def read(arguments: Sequence[str]) -> StartLine:
             notes.append(f"--{name} has no effect: {WITHOUT_EFFECT[name]}")
         elif name in OWN:
             flags[name] = value.lower() not in {"false", "0"} if name in BOOLS else value
+    if given.get("ssl_config_file"):
+        notes.append("--ssl_config_file secures REST too; TensorFlow Serving leaves it in the clear: ask with https://")
     path = given.get("model_base_path")
     if not path:
         raise InvalidSetting("--model_base_path is missing: the folder of the model's versions, or the one above it")

@@ -6,8 +6,11 @@ import argparse
 import os
 import signal
 import sys
+from pathlib import Path
 
 import httpx
+
+from tidemill.core.certificates import Paths, Renewal
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
@@ -16,6 +19,9 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--api", default="http://127.0.0.1:8000", type=_url, help="URL of the service")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", default=8002, type=_port, help="port to listen on")
+    parser.add_argument("--inside", type=Path, metavar="SOCKET", help="Unix socket at which the service answers too")
+    for word, value in Paths().words():
+        parser.add_argument(f"--{word}", default=value, metavar="FILE", help="as for the service")
     parser.add_argument("--parent", type=int, metavar="PID", help="exit when this process has ended")
     return parser.parse_args(given)
 
@@ -56,7 +62,9 @@ def main() -> None:
         if (missing.name or "").partition(".")[0] == "tidemill":
             raise
         sys.exit(f"the console needs {missing.name}: pip install 'tidemill[console]'")
-    site.serve(given.api, given.host, given.port, on_start=end_on_signals)
+    paths = Paths(given.tls_cert, given.tls_key, given.tls_client_ca, given.ssl_config_file)
+    renewal = Renewal(paths) if paths.files() else None
+    site.serve(given.api, given.host, given.port, end_on_signals, renewal, given.inside)
 
 
 if __name__ == "__main__":

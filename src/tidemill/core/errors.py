@@ -73,6 +73,13 @@ class RequestCancelled(CallerError):
     code = "request.cancelled"
 
 
+class HandshakeFailed(CallerError):
+    """A connection that did not come to TLS in time, or not with a certificate that is taken here. Nobody reads this
+    code; it is counted in the metrics."""
+
+    code = "connection.tls"
+
+
 # -- who asks ----------------------------------------------------------------------------------------------------------
 
 

@@ -73,6 +73,12 @@ class Settings:
     # who
     no_auth: bool = _setting(False, "Ask for no key; allowed on loopback, or with --insecure.")
     insecure: bool = _setting(False, "Allow a public address without keys or TLS.")
+    tls_cert: str = _setting("", "Certificate chain (PEM file) of every port; with --tls-key it turns TLS on.")
+    tls_key: str = _setting("", "Private key (PEM file) of --tls-cert, without a passphrase.")
+    tls_client_ca: str = _setting(
+        "", "Take only clients that show a certificate which these (PEM file) signed, and a key besides."
+    )
+    ssl_config_file: str = _setting("", "TensorFlow Serving's SSLConfig (text form), instead of the three --tls files.")
     # money
     no_charge: bool = _setting(False, "Book no charges.")
     call_nanos: int = _setting(
@@ -185,7 +191,7 @@ def resolve(
     return Settings(**{each.name: each.value for each in origins}), origins
 
 
-OTHER_WORDS = frozenset({"config", "url", "key", "against_key", "cache_dir"})
+OTHER_WORDS = frozenset({"config", "url", "key", "against_key", "ca", "client_cert", "client_key", "cache_dir"})
 """Variables that belong to the command line alone, not to the service."""
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import grpc
 
+from tidemill.core.certificates import Certificates, Renewal
 from tidemill.core.errors import InvalidSetting
 from tidemill.core.settings import Settings
 from tidemill.doors.grpc_call import Calls
@@ -38,12 +40,39 @@ def options(settings: Settings) -> list[tuple[str, int]]:
     ]
 
 
+def credentials(renewal: Renewal) -> grpc.ServerCredentials:
+    """TLS that shows each new connection the certificates which are current then."""
+    shown = renewal.current
+
+    def configuration(of: Certificates) -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration([(of.key, of.chain)], of.client_ca or None)
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        """Called on a thread of gRPC's for each handshake; None is as before."""
+        nonlocal shown
+        if renewal.current is shown:
+            return None
+        shown = renewal.current
+        return configuration(shown)
+
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(shown), fetch, require_client_authentication=bool(shown.client_ca)
+    )
+
+
 async def start(
-    service: Service, host: str, port: int, settings: Settings, is_ready: Callable[[], bool] = lambda: True
+    service: Service,
+    host: str,
+    port: int,
+    settings: Settings,
+    is_ready: Callable[[], bool] = lambda: True,
+    renewal: Renewal | None = None,
+    inside: Path | None = None,
 ) -> tuple[grpc.aio.Server, int]:
     """A server that answers, and its port (a free one for 0). The caller stops it.
 
-    `is_ready` tells `ServerReady`. Raises `InvalidSetting` for a port that cannot be had.
+    `is_ready` tells `ServerReady`. With `renewal` the port speaks TLS; `inside` is a Unix socket to listen at besides,
+    in the clear, in a folder that nobody else enters. Raises `InvalidSetting` for a port that cannot be had.
     """
     if port:
         bind(host, port, "--grpc-port").close()  # in our words, where gRPC would also write its own to stderr
@@ -52,7 +81,11 @@ async def start(
     server.add_generic_rpc_handlers((kserve.handler(calls), *tfserving.handlers(calls)))
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        bound = server.add_insecure_port(place)
+        bound = (
+            server.add_insecure_port(place) if renewal is None else server.add_secure_port(place, credentials(renewal))
+        )
+        if inside is not None:
+            server.add_insecure_port(f"unix:{inside}")
     except RuntimeError as error:
         raise InvalidSetting(f"{place} cannot be listened on: {error}; choose another with --grpc-port") from error
     await server.start()

@@ -12,15 +12,17 @@ import math
 import re
 import socket
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sized
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from tidemill.core.certificates import Renewal
 from tidemill.core.errors import HeadersTooLarge, InvalidSetting, MalformedRequest, RequestTooSlow, TidemillError
 from tidemill.core.settings import Settings
 from tidemill.doors import problems
+from tidemill.doors.entrance import Entrance, Entrances
 from tidemill.doors.head import ASGIApp, too_large
 from tidemill.doors.relay import Relay, speaks_http2
 
@@ -52,7 +54,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) + len(self.limits.relay.ends) > self.limits.connections_max:
+        if self.limits.open_count(self.connections) > self.limits.connections_max:
             log.warning("connection closed: %d are open, the most allowed", self.limits.connections_max)
             transport.close()
 
@@ -221,7 +223,7 @@ def _without_upgrade(data: bytes) -> bytes:
 class Limits:
     """What a connection may do, where its refusals are counted, and where it goes when it speaks gRPC."""
 
-    def __init__(self, settings: Settings, failures: dict[str, int]) -> None:
+    def __init__(self, settings: Settings, failures: dict[str, int], renewal: Renewal | None) -> None:
         self.relay = Relay()
         self.header_bytes_max = settings.header_bytes_max
         self.header_timeout_s = settings.header_timeout_ms / 1000
@@ -230,18 +232,41 @@ class Limits:
         self.body_idle_s = settings.body_idle_ms / 1000
         self.connections_max = settings.connections_max
         self._failures = failures
+        self.entrances = None if renewal is None else Entrances(renewal, self.header_timeout_s, self.refused)
 
     def refused(self, code: str) -> None:
         self._failures[code] = self._failures.get(code, 0) + 1
+
+    def open_count(self, connections: Sized) -> int:
+        """HTTP's own, those passed on, and those on their way to TLS."""
+        return len(connections) + len(self.relay.ends) + (len(self.entrances.open) if self.entrances else 0)
+
+    def protocol(self, inner: type[Connection]) -> Any:
+        """What uvicorn makes of each connection: `inner`, behind an entrance where there is TLS."""
+        entrances = self.entrances
+        if entrances is None:
+            return inner
+
+        def entrance(server_state: Any, **rest: Any) -> Entrance:
+            return Entrance(
+                entrances,
+                lambda: inner(server_state=server_state, **rest),
+                lambda: self.open_count(server_state.connections) > self.connections_max,
+            )
+
+        return entrance
 
 
 class HttpServer(uvicorn.Server):
     """Serves until `should_exit`; leaves signals to the owner."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, failures: dict[str, int]) -> None:
-        limits = Limits(settings, failures)
+    def __init__(
+        self, app: ASGIApp, settings: Settings, failures: dict[str, int], renewal: Renewal | None = None
+    ) -> None:
+        """Speaks TLS with the certificates of `renewal`, in the clear without."""
+        self._limits = limits = Limits(settings, failures, renewal)
         self.relay = limits.relay
-        protocol = type("LimitedConnection", (Connection,), {"limits": limits})
+        protocol = limits.protocol(type("LimitedConnection", (Connection,), {"limits": limits}))
         super().__init__(
             uvicorn.Config(
                 app,
@@ -265,7 +290,12 @@ class HttpServer(uvicorn.Server):
 
     @property
     def connection_count(self) -> int:
-        return len(self.server_state.connections) + len(self.relay.ends)
+        return self._limits.open_count(self.server_state.connections)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._limits.entrances is not None:
+            self._limits.entrances.close()
+        await super().shutdown(sockets)
 
     async def sweep(self) -> None:
         """Runs beside `serve`, until cancelled."""
@@ -275,6 +305,8 @@ class HttpServer(uvicorn.Server):
             for connection in list(self.server_state.connections):
                 if isinstance(connection, Connection):
                     connection.check_time(now)
+            if self._limits.entrances is not None:
+                self._limits.entrances.check_time(now)
 
 
 def bind(host: str, port: int, flag: str) -> socket.socket:

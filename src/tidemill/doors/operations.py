@@ -34,7 +34,7 @@ def routes(
         if not port:
             raise MissingPart("no console runs here: pip install 'tidemill[console]' and start without --no-console")
         host = request.url.hostname or "127.0.0.1"
-        return RedirectResponse(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
+        return RedirectResponse(f"{request.url.scheme}://{f'[{host}]' if ':' in host else host}:{port}/")
 
     paths = {"/healthz": healthz, "/readyz": readyz, "/metrics": scrape, "/console": console, "/console/": console}
     return [Route(path, endpoint, methods=["GET"]) for path, endpoint in paths.items()]

@@ -24,6 +24,7 @@ PROBLEMS: dict[str, tuple[int, Status]] = {
     "request.route": (404, Status.UNIMPLEMENTED),
     "request.method": (405, Status.UNIMPLEMENTED),
     "request.cancelled": (499, Status.CANCELLED),
+    "connection.tls": (400, Status.UNAVAILABLE),
     "request.deadline": (504, Status.DEADLINE_EXCEEDED),
     "key.missing": (401, Status.UNAUTHENTICATED),
     "key.invalid": (401, Status.UNAUTHENTICATED),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 from typing import cast
 
 log = logging.getLogger(__name__)
@@ -56,12 +57,16 @@ class Relay:
 
     def __init__(self) -> None:
         self.ends: set[Side] = set()
-        self._address: tuple[str, int] | None = None
+        self._address: tuple[str, int] | Path | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def to(self, host: str, port: int) -> None:
         """The gRPC server listens at `port` of `host`, which may be any address of this machine."""
         self._address = ({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)  # noqa: S104 - to reach it, not to bind
+
+    def to_path(self, path: Path) -> None:
+        """The gRPC server listens at a Unix socket too, in the clear: TLS ends here, where both share a port."""
+        self._address = path
 
     def take(self, transport: asyncio.Transport, first: bytes) -> None:
         """Take a connection over, of which `first` has been read."""
@@ -77,10 +82,7 @@ class Relay:
         far = Side()
         near.other, far.other = far, near  # before connecting: the gRPC server speaks first
         try:
-            if self._address is None:
-                raise OSError("the gRPC server has not started")
-            loop = asyncio.get_running_loop()
-            onward, _ = await asyncio.wait_for(loop.create_connection(lambda: far, *self._address), CONNECT_S_MAX)
+            onward = await asyncio.wait_for(self._connect(far), CONNECT_S_MAX)
         except OSError as error:
             log.warning("a gRPC connection could not be passed on: %s", error)
             transport.close()
@@ -90,3 +92,13 @@ class Relay:
             return
         onward.write(first)
         transport.resume_reading()
+
+    async def _connect(self, far: Side) -> asyncio.Transport:
+        loop, address = asyncio.get_running_loop(), self._address
+        if address is None:
+            raise OSError("the gRPC server has not started")
+        if isinstance(address, Path):
+            transport, _ = await loop.create_unix_connection(lambda: far, str(address))
+        else:
+            transport, _ = await loop.create_connection(lambda: far, *address)
+        return transport

@@ -31,6 +31,8 @@ NAMES = {
     "tidemill_charges": "Charges made durable.",
     "tidemill_charge_groups": "Commits that made them durable.",
     "tidemill_connections": "Open HTTP connections.",
+    "tidemill_tls_expiry_timestamp_seconds": "Unix time at which the certificate in use expires; absent without TLS.",
+    "tidemill_tls_renewal_failed": "1 while the certificate's files cannot be used and the old one serves on.",
     "tidemill_process_cpu_seconds": "CPU time of the owner process.",
     "tidemill_process_resident_bytes": "Resident memory of the owner process.",
 }
@@ -52,7 +54,7 @@ class ModelSample:
 class ServiceSample:
     """The service's line-up at the moment of a scrape."""
 
-    __slots__ = ("charge_groups", "charges", "connections", "failures", "in_flight", "models")
+    __slots__ = ("charge_groups", "charges", "connections", "failures", "in_flight", "models", "tls")
 
     def __init__(
         self,
@@ -62,13 +64,16 @@ class ServiceSample:
         connections: int,
         charges: int,
         charge_groups: int,
+        tls: tuple[float, bool] | None = None,
     ) -> None:
+        """`tls`: when the certificate expires, and whether the last renewal failed."""
         self.models = models
         self.failures = failures
         self.in_flight = in_flight
         self.connections = connections
         self.charges = charges
         self.charge_groups = charge_groups
+        self.tls = tls
 
 
 class Exposition:
@@ -118,6 +123,9 @@ class Exposition:
         yield _gauge("tidemill_connections", value=sample.connections)
         yield _counter("tidemill_charges", value=sample.charges)
         yield _counter("tidemill_charge_groups", value=sample.charge_groups)
+        expiry, failed_renewal = sample.tls or (None, None)
+        yield _gauge("tidemill_tls_expiry_timestamp_seconds", value=expiry)
+        yield _gauge("tidemill_tls_renewal_failed", value=None if failed_renewal is None else float(failed_renewal))
         with self._process.oneshot():
             times = self._process.cpu_times()
             yield _counter("tidemill_process_cpu_seconds", value=times.user + times.system)
