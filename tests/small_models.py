@@ -25,8 +25,12 @@ def lay_out(folder: Path) -> Path:
         "text": text(),
         "poison": poison(),
         "slow": slow(),
+        "kinds": kinds(),
+        "named": named_kinds(),
+        "sum": summed(),
     }.items():
         save(folder, name, model)
+    (folder / "kinds" / "tidemill.toml").write_text('labels = ["cat", "dog", "Mühle"]', "utf-8")
     for datatype in DTYPES:
         echo(folder, f"echo-{datatype.lower()}", datatype)
     return folder
@@ -117,6 +121,44 @@ def poison() -> ModelProto:
         [_tensor("x", TensorProto.INT64, ["rows"])],
         [_tensor("y", TensorProto.FLOAT, ["rows"])],
         [table],
+    )
+
+
+def kinds() -> ModelProto:
+    """p = softmax(x), FP32 [rows, 3]; laid out with labels."""
+    return _model(
+        [helper.make_node("Softmax", ["x"], ["p"])],
+        [_tensor("x", TensorProto.FLOAT, ["rows", 3])],
+        [_tensor("p", TensorProto.FLOAT, ["rows", 3])],
+    )
+
+
+def named_kinds() -> ModelProto:
+    """scores = a + b, classes the strings "low" and "high" for each row: what TensorFlow's classifiers answer."""
+    return _model(
+        [
+            helper.make_node("Add", ["a", "b"], ["scores"]),
+            helper.make_node("Shape", ["scores"], ["shape"]),
+            helper.make_node("Expand", ["names", "shape"], ["classes"]),
+            helper.make_node("Identity", ["b"], ["outputs"]),
+        ],
+        [_tensor("a", TensorProto.FLOAT, ["rows", 2]), _tensor("b", TensorProto.FLOAT, ["rows", 1])],
+        [
+            _tensor("scores", TensorProto.FLOAT, ["rows", 2]),
+            _tensor("classes", TensorProto.STRING, ["rows", 2]),
+            _tensor("outputs", TensorProto.FLOAT, ["rows", 1]),
+        ],
+        [helper.make_tensor("names", TensorProto.STRING, [1, 2], [b"low", b"high"])],
+    )
+
+
+def summed() -> ModelProto:
+    """y = the sum of each row of x, FP32 [rows, 1]."""
+    return _model(
+        [helper.make_node("ReduceSum", ["x", "axis"], ["y"], keepdims=1)],
+        [_tensor("x", TensorProto.FLOAT, ["rows", "columns"])],
+        [_tensor("y", TensorProto.FLOAT, ["rows", 1])],
+        [numpy_helper.from_array(np.array([1], np.int64), "axis")],
     )
 
 

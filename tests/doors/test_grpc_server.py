@@ -270,7 +270,7 @@ async def test_a_model_that_is_not_ready_says_so() -> None:
             super().__init__()
             self.fleet.find = self._not_ready  # type: ignore[method-assign]
 
-        def _not_ready(self, name: str, version: int | None = None) -> FakeServed:
+        def _not_ready(self, name: str, version: int | None = None, label: str | None = None) -> FakeServed:
             raise ModelNotReady(f"model {name!r} is loading")
 
     body = ModelReadyRequest(name="half").SerializeToString()
@@ -286,7 +286,7 @@ async def test_a_model_that_is_not_ready_says_so() -> None:
 
 async def test_a_method_that_is_not_offered_is_unimplemented() -> None:
     async with serving(FakeService()) as channel:
-        status, _, _ = await refused(channel, TENSORFLOW + "Classify", b"")
+        status, _, _ = await refused(channel, TENSORFLOW + "SessionRun", b"")
     assert status is grpc.StatusCode.UNIMPLEMENTED
 
 

@@ -101,9 +101,9 @@ class Calls:
 
         return grpc.unary_unary_rpc_method_handler(handle)
 
-    def find(self, call: Call, name: str, version: int | None) -> Served:
+    def find(self, call: Call, name: str, version: int | None, label: str | None = None) -> Served:
         """The model that `call` is about. Raises what `Fleet.find` raises."""
-        served = call.served = self.service.fleet.find(name, version)
+        served = call.served = self.service.fleet.find(name, version, label)
         return served
 
     async def predict(self, call: Call, served: Served, work: Predict, word: Callable[[Tensors], bytes]) -> bytes:

@@ -16,12 +16,23 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Head:
-    """`given_id` is the caller's `Idempotency-Key`, or else its `X-Request-Id`; "" when there is neither."""
+    """`given_id` is the caller's `Idempotency-Key`, or else its `X-Request-Id`; "" when there is neither.
+    `body_bytes_max` bounds what a body may be made into, too."""
 
-    __slots__ = ("content_length", "content_type", "credential", "given_id", "json_length", "request_id", "timeout_s")
+    __slots__ = (
+        "body_bytes_max",
+        "content_length",
+        "content_type",
+        "credential",
+        "given_id",
+        "json_length",
+        "request_id",
+        "timeout_s",
+    )
 
     def __init__(self, request_id: str) -> None:
         """`request_id` stands until the caller's own is read."""
+        self.body_bytes_max = 0
         self.credential = ""
         self.content_length = -1
         self.content_type = ""
@@ -32,6 +43,7 @@ class Head:
 
     def read(self, headers: list[tuple[bytes, bytes]], body_bytes_max: int) -> None:
         """Raises `MalformedRequest`, `UnsupportedEncoding`, `RequestTooLarge`."""
+        self.body_bytes_max = body_bytes_max
         idempotency = ""
         for name, value in headers:
             if name == b"content-length":

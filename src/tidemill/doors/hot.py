@@ -31,7 +31,8 @@ Reply: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 _HOT = re.compile(
     r"/(?:v2/models/(?P<kserve>[^/:]+)(?:/versions/(?P<kserve_version>[^/:]+))?/infer"
-    r"|v1/models/(?P<tf>[^/:]+)(?:/versions/(?P<tf_version>[^/:]+))?:predict)"
+    r"|v1/models/(?P<tf>[^/:]+)(?:/versions/(?P<tf_version>[^/:]+)|/labels/(?P<tf_label>[^/:]+))?"
+    rf":(?P<tf_verb>{'|'.join(tfserving.DIALECTS)}))"
 )
 ALLOW = (b"allow", b"POST")
 ROUTES_REMEMBERED = 4096
@@ -49,11 +50,12 @@ class Dialect(Protocol):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """Where a path leads; `version` None is the newest."""
+    """Where a path leads; without `version` and `label`, to the newest."""
 
     dialect: Dialect
     model: str
     version: str | None
+    label: str | None = None
 
 
 @lru_cache(ROUTES_REMEMBERED)
@@ -64,7 +66,7 @@ def route_of(path: str) -> Route | None:
         return None
     if found["kserve"] is not None:
         return Route(kserve.DIALECT, found["kserve"], found["kserve_version"])
-    return Route(tfserving.DIALECT, found["tf"], found["tf_version"])
+    return Route(tfserving.DIALECTS[found["tf_verb"]], found["tf"], found["tf_version"], found["tf_label"])
 
 
 class Doors:
@@ -126,10 +128,10 @@ class Doors:
             if scope["method"] != "POST":
                 raise MethodNotAllowed(f"{scope['method']} is not taken here, POST is")
             caller = service.identity.recognise(head.credential)
-            served = service.fleet.find(route.model, way.version_of(route.model, route.version))
+            served = service.fleet.find(route.model, way.version_of(route.model, route.version), route.label)
             service.gate.limit(caller, served)
             dialect = route.dialect
-            if head.content_type and dialect is tfserving.DIALECT and raw.wanted(served, head.content_type):
+            if head.content_type and dialect is tfserving.PREDICT and raw.wanted(served, head.content_type):
                 dialect = raw.RawDialect(served)
             connection: Connection | None = scope.get("tidemill.connection")
             body = connection.body_now() if connection is not None else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,9 @@ import orjson
 from tidemill.core.errors import MalformedRequest, WrongDatatype, WrongShape, WrongValue
 from tidemill.core.tensor import Array, TensorSpec
 from tidemill.core.text import short
+from tidemill.doors.numbers import narrowed
 
 RANK_MAX = 64
-SHORT_VECTOR = 1024
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 _TAKES = {"b": "b", "i": "iu", "u": "iu", "f": "fiu"}
 """kind of dtype wanted -> kinds of JSON values that go there without loss of meaning."""
@@ -71,12 +71,13 @@ def _lists(value: Any) -> Any:
     return _plain(value) if isinstance(value, bytes | np.generic) else value
 
 
-def to_array(spec: TensorSpec, data: Any, mixed: bool = False) -> Array:
+def to_array(spec: TensorSpec, data: Any, mixed: bool = False, exact: bool = False) -> Array:
     """A nested list (or a number) of JSON values as the array that `spec` wants; its shape is the nesting.
 
     `mixed` tells that there may be booleans or strings: numpy takes the first for 0 and 1 among numbers, and makes all
-    of them as long as the longest string; we do neither. Raises `WrongShape` for a ragged list, `WrongDatatype` for
-    values of another kind, `WrongValue` for numbers that the datatype cannot hold.
+    of them as long as the longest string; we do neither. `exact` refuses whole numbers that a float type would round.
+    Raises `WrongShape` for a ragged list, `WrongDatatype` for values of another kind, `WrongValue` for numbers that the
+    datatype cannot hold.
     """
     depth, level = 0, data
     while isinstance(level, list):
@@ -86,25 +87,42 @@ def to_array(spec: TensorSpec, data: Any, mixed: bool = False) -> Array:
         raise WrongShape(f"input {spec.name!r} is nested {depth} deep; at most {RANK_MAX} dimensions are served")
     if spec.datatype == "BYTES":
         return _strings(spec.name, data)
-    dtype = spec.dtype
-    wanted = "f" if spec.datatype == "BF16" else dtype.kind
+    wanted = _kind_of(spec)
     if mixed:
         _check_unmixed(spec, wanted, data)
     try:
         found = np.array(data)
     except (ValueError, OverflowError) as error:
         raise WrongShape(f"input {spec.name!r} is ragged: rows of one length expected") from error
-    if found.size == 0 and found.dtype.kind == "f":
-        return found.astype(dtype)
-    if found.dtype.kind not in _TAKES[wanted]:
+    if found.size and found.dtype.kind not in _TAKES[wanted]:
         return _rescued(spec, found, data)
-    if wanted in "iu":
-        if found.dtype != dtype and found.size:
-            _check_range(spec, int(found.min()), int(found.max()))
-        return found.astype(dtype, copy=False)
-    if found.dtype == dtype:
-        return found
-    return _narrowed(spec, found)
+    return _as_wanted(spec, found, wanted, _values(data) if exact else None)
+
+
+def cast(spec: TensorSpec, found: Array) -> Array:
+    """`to_array` for an array of numbers, or of bytes, that is already one; it is `exact`."""
+    if found.dtype == object or spec.datatype == "BYTES":
+        if found.dtype == spec.dtype or not found.size:
+            return found.astype(spec.dtype, copy=False)
+        held = "strings" if found.dtype == object else _KINDS.get(found.dtype.kind, found.dtype.name)
+        raise WrongDatatype(f"input {spec.name!r} holds {held}, expected {spec.datatype}")
+    wanted = _kind_of(spec)
+    if found.size and found.dtype.kind not in _TAKES[wanted]:
+        raise _mismatch(spec, found, found.tolist())
+    return _as_wanted(spec, found, wanted, ())
+
+
+def _kind_of(spec: TensorSpec) -> str:
+    return "f" if spec.datatype == "BF16" else spec.dtype.kind
+
+
+def _as_wanted(spec: TensorSpec, found: Array, wanted: str, values: Iterable[Any] | None) -> Array:
+    """`found`, whose kind goes to the kind `wanted`, in the datatype of `spec`; `values` as `narrowed` has them."""
+    if wanted == "f" and found.size:
+        return narrowed(spec, found, values)
+    if wanted in "iu" and found.dtype != spec.dtype and found.size:
+        _check_range(spec, int(found.min()), int(found.max()))
+    return found.astype(spec.dtype, copy=False)
 
 
 def _check_unmixed(spec: TensorSpec, wanted: str, data: Any) -> None:
@@ -151,31 +169,7 @@ def _values(data: Any) -> Iterator[Any]:
 
 def floats(spec: TensorSpec, data: list[float]) -> Array:
     """`to_array` for what is known to be a flat list of numbers."""
-    return _narrowed(spec, np.array(data))
-
-
-def _narrowed(spec: TensorSpec, wide: Array) -> Array:
-    """`wide` in the float type of `spec`. Raises `WrongValue` for a number that spills over."""
-    try:
-        array = wide.astype(spec.dtype)
-    except RuntimeWarning:  # where warnings are errors
-        array = None
-    if array is None or not _surely_finite(array):
-        with np.errstate(over="ignore", invalid="ignore"):
-            array = wide.astype(spec.dtype)
-            spilled = np.isinf(array.astype(np.float64)) & np.isfinite(wide)
-        if spilled.any():
-            raise WrongValue(f"input {spec.name!r} holds {wide[spilled][0]}, which {spec.datatype} cannot")
-    return array
-
-
-def _surely_finite(array: Array) -> bool:
-    """False when a value may be NaN or infinite. The square of a short vector is the cheapest look at all its
-    values."""
-    if array.size <= SHORT_VECTOR:
-        flat = array.ravel()
-        return math.isfinite(flat.dot(flat))
-    return bool(np.isfinite(array).all())
+    return narrowed(spec, np.array(data))
 
 
 def _mismatch(spec: TensorSpec, found: Array, data: Any) -> WrongDatatype | WrongShape | WrongValue:

@@ -14,14 +14,15 @@ from tidemill.core.errors import (
     MalformedRequest,
     RequestTooLarge,
     UnknownSignature,
-    UnknownVersion,
     WrongDatatype,
     WrongShape,
     WrongValue,
 )
 from tidemill.core.schemas.datatypes import TF_DATATYPES
 from tidemill.core.tensor import DATATYPES, DTYPES, Array, Signature, TensorSpec
+from tidemill.doors.tfserving import tensor_proto
 from tidemill.doors.tfserving import translate_grpc as translate
+from tidemill.doors.tfserving.spec import check_signature
 
 ModelSpec = schemas.message("tensorflow.serving.ModelSpec")
 PredictRequest = schemas.message("tensorflow.serving.PredictRequest")
@@ -39,12 +40,12 @@ def proto(dtype: int, shape: list[int], **fields: object) -> object:
 
 
 def read(message: object) -> Array:
-    return translate.tensor("x", message, BYTES_MAX)
+    return tensor_proto.tensor("x", message, BYTES_MAX)
 
 
 @given(named_arrays())
 def test_tensors_round_trip_through_the_typed_fields(tensors: dict[str, Array]) -> None:
-    answer = PredictResponse.FromString(translate.response("m", 3, tensors))
+    answer = PredictResponse.FromString(translate.response("m", 3, "", tensors))
     spec = answer.model_spec
     assert (spec.name, spec.version.value, spec.signature_name) == ("m", 3, "serving_default")
     assert not any(output.tensor_content for output in answer.outputs.values())
@@ -93,6 +94,8 @@ def test_values_beside_an_unknown_group_are_read() -> None:
         (proto(COMPLEX64, [1]), WrongDatatype, "DT_COMPLEX64, expected one of DT_FLOAT"),
         (proto(0, [1], float_val=[1]), WrongDatatype, "DT_INVALID"),
         (proto(99, [1]), WrongDatatype, "99"),
+        (proto(29, [1], int_val=[1]), WrongDatatype, "DT_INT4"),
+        (proto(24, [1]), WrongDatatype, "DT_FLOAT8_E5M2"),
         (proto(FLOAT, [2], float_val=[1, 2, 3]), WrongShape, "3 values, expected 2"),
         (proto(FLOAT, [], float_val=[1, 2]), WrongShape, "2 values, expected 1 for shape []"),
         (proto(FLOAT, [2], tensor_content=b"\0" * 4), WrongShape, "1 values, expected 2"),
@@ -102,6 +105,7 @@ def test_values_beside_an_unknown_group_are_read() -> None:
         (proto(FLOAT, [0, 2**62]), WrongShape, "4611686018427387904"),
         (proto(FLOAT, [2**40], float_val=[1]), RequestTooLarge, "4398046511104 bytes"),
         (proto(STRING, [2**40]), RequestTooLarge, "--body-bytes-max"),
+        (proto(STRING, [2000], string_val=[b"a" * 1000]), RequestTooLarge, "2015000 bytes"),
         (proto(UINT8, [2], int_val=[3, 256]), WrongValue, "from 3 to 256 in int_val, which do not fit DT_UINT8"),
         (proto(HALF, [1], half_val=[-1]), WrongValue, "-1"),
         (proto(BOOL, [1], tensor_content=b"\7"), WrongValue, "other than 0 and 1"),
@@ -122,18 +126,42 @@ def test_the_output_filter_names_what_is_wanted_once() -> None:
         translate.predict(PredictRequest(output_filter=["b", "b"]), BYTES_MAX)
 
 
-def test_a_model_spec_asks_for_a_version_or_the_newest() -> None:
-    assert translate.version(ModelSpec(name="m")) is None
-    assert translate.version(ModelSpec(name="m", version={"value": 4})) == 4
-    with pytest.raises(UnknownVersion, match="'canary'"):
-        translate.version(ModelSpec(name="m", version_label="canary"))
+def test_a_model_spec_asks_for_a_version_or_a_label_or_the_newest() -> None:
+    assert translate.asked_version(ModelSpec(name="m")) == (None, None)
+    assert translate.asked_version(ModelSpec(name="m", version={"value": 4})) == (4, None)
+    assert translate.asked_version(ModelSpec(name="m", version={"value": 0})) == (0, None)
+    assert translate.asked_version(ModelSpec(name="m", version_label="canary")) == (None, "canary")
+    assert translate.asked_version(ModelSpec(name="m", version_label="")) == (None, "")
 
 
-def test_there_is_one_signature() -> None:
-    translate.check_signature(ModelSpec())
-    translate.check_signature(ModelSpec(signature_name="serving_default"))
-    with pytest.raises(UnknownSignature, match="'classify'"):
-        translate.check_signature(ModelSpec(signature_name="classify"))
+def test_a_signature_answers_to_its_own_name_and_the_usual_one() -> None:
+    named = Signature((), (), "twice")
+    for name in ("", "serving_default", "twice"):
+        check_signature(named, name)
+    for name in ("classify", "Twice", None, ["twice"], {}):
+        with pytest.raises(UnknownSignature, match="this model has 'twice'"):
+            check_signature(named, name)
+
+
+def test_an_answer_names_the_signature_that_was_asked() -> None:
+    asked = PredictResponse.FromString(translate.response("m", 3, "twice", {}))
+    assert asked.model_spec.signature_name == "twice"
+
+
+def test_status_tells_every_version_the_newest_first() -> None:
+    versions = [FakeServed("m", number, HALVE, halve) for number in (1, 2, 3, 4)]
+    states = ("AVAILABLE", "FAILED", "LOADING", "BREWING")
+    for served, state in zip(versions, states, strict=True):
+        served.state = state
+    versions[1].reason = "no such file"
+    told = translate.status(versions).model_version_status
+    assert [(each.version, each.state) for each in told] == [(4, 0), (3, 20), (2, 50), (1, 30)]
+    assert [(each.status.error_code, each.status.error_message) for each in told] == [
+        (0, ""),
+        (0, ""),
+        (2, "no such file"),
+        (0, ""),
+    ]
 
 
 def test_metadata_holds_the_signature() -> None:

@@ -18,6 +18,7 @@ from tidemill.core.schemas.datatypes import TF_DATATYPES
 from tidemill.core.settings import Settings
 from tidemill.core.tensor import DATATYPES, DTYPES, Array
 from tidemill.doors import grpc_server
+from tidemill.doors.tfserving import tensor_proto
 from tidemill.doors.tfserving import translate_grpc as translate
 
 Ask = Callable[..., Any]
@@ -66,7 +67,7 @@ def test_what_we_write_tensorflow_reads_and_gives_back(tensorflow_side: Ask, nam
 @QUICK
 @given(array=st.sampled_from(list(DTYPES)).flatmap(arrays))
 def test_tensorflow_reads_our_tensors(tensorflow_side: Ask, array: Array) -> None:
-    answer = PredictResponse.FromString(translate.response("m", 1, {"y": array}))
+    answer = PredictResponse.FromString(translate.response("m", 1, "", {"y": array}))
     proto = answer.outputs["y"].SerializeToString()
     read = tensorflow_side("to_array", encoded=proto.hex())
     assert tuple(read["shape"]) == array.shape
@@ -91,7 +92,7 @@ def test_we_read_tensorflows_tensors(tensorflow_side: Ask, array: Array, listed:
     made = tensorflow_side("to_proto", dtype=TF_NAMES[datatype], shape=array.shape, values=values, listed=listed)
     proto = TensorProto.FromString(bytes.fromhex(made["encoded"]))
     assert TF_DATATYPES[proto.dtype] == datatype
-    assert same(translate.tensor("x", proto, 1 << 20), array)
+    assert same(tensor_proto.tensor("x", proto, 1 << 20), array)
 
 
 async def test_the_stock_client_is_answered(tensorflow_side: Ask) -> None:

@@ -1,5 +1,5 @@
 """The door that speaks TensorFlow Serving."""
 
-from tidemill.doors.tfserving.dialect import DIALECT
+from tidemill.doors.tfserving.dialect import DIALECTS, PREDICT
 
-__all__ = ["DIALECT"]
+__all__ = ["DIALECTS", "PREDICT"]

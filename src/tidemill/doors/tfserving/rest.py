@@ -1,5 +1,5 @@
-"""TensorFlow Serving's status and metadata over REST; `predict` is a hot route (`dialect.py`). Runs on the owner's
-loop."""
+"""TensorFlow Serving's status and metadata over REST; what a model is asked are hot routes (`dialect.py`). Runs on the
+owner's loop."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tidemill.core.errors import UnknownRoute, UnknownVersion
+from tidemill.core.errors import UnknownRoute
 from tidemill.doors.framework import caller, reply
 from tidemill.doors.tfserving import translate
+from tidemill.doors.tfserving.dialect import DIALECTS
+from tidemill.doors.tfserving.spec import versions
 from tidemill.doors.way import version_of
 from tidemill.serve.answer import Service
+
+CHOICES = ("", "/versions/{version}", "/labels/{label}")
 
 
 def routes(service: Service) -> list[Route]:
@@ -21,34 +25,33 @@ def routes(service: Service) -> list[Route]:
 
     async def status(request: Request) -> Response:
         caller(service, request)
-        name = request.path_params["name"]
-        version = version_of(name, request.path_params.get("version"))
-        found = [
-            (each.version, each.state, each.reason)
-            for each in service.fleet.versions(name)
-            if version in (None, each.version)
-        ]
-        if not found:
-            raise UnknownVersion(f"model {name!r} has no version {version}")
-        return reply(translate.status(name, found, created_s))
+        name, version, label = _asked(request)
+        return reply(translate.status(name, versions(service.fleet, name, version, label), created_s))
 
     async def metadata(request: Request) -> Response:
         caller(service, request)
-        name = request.path_params["name"]
-        found = service.fleet.find(name, version_of(name, request.path_params.get("version")))
+        found = service.fleet.find(*_asked(request))
         return reply(translate.metadata(found.name, found.version, found.signature))
 
-    async def verb(request: Request) -> Response:
-        raise UnknownRoute(f"there is nothing to ask at {request.url.path}; `:predict` is what a model is asked")
+    async def models(request: Request) -> Response:
+        """OpenAI's list, of those that can be asked; TensorFlow Serving has none."""
+        caller(service, request)
+        names = dict.fromkeys(each.name for each in service.fleet.replicas() if each.state == "AVAILABLE")
+        return reply({"object": "list", "data": [translate.model(name, created_s) for name in names]})
 
-    paths = {
-        "/v1/models/{name}": status,
-        "/v1/models/{name}/versions/{version}": status,
-        "/v1/models/{name}/metadata": metadata,
-        "/v1/models/{name}/versions/{version}/metadata": metadata,
-    }
-    verbs = ("/v1/models/{name}", "/v1/models/{name}/versions/{version}")
+    async def verb(request: Request) -> Response:
+        verbs = ", ".join(f":{each}" for each in DIALECTS)
+        raise UnknownRoute(f"there is nothing to ask at {request.url.path}; a model is asked for {verbs}")
+
+    paths = [f"/v1/models/{{name}}{choice}" for choice in CHOICES]
     return [
-        *(Route(path, endpoint, methods=["GET"]) for path, endpoint in paths.items()),
-        *(Route(path, verb, methods=["POST"]) for path in verbs),
+        *(Route(path, models, methods=["GET"]) for path in ("/v1/models", "/v1/models/")),
+        *(Route(path, status, methods=["GET"]) for path in paths),
+        *(Route(f"{path}/metadata", metadata, methods=["GET"]) for path in paths),
+        *(Route(path, verb, methods=["POST"]) for path in paths),
     ]
+
+
+def _asked(request: Request) -> tuple[str, int | None, str | None]:
+    name: str = request.path_params["name"]
+    return name, version_of(name, request.path_params.get("version")), request.path_params.get("label")

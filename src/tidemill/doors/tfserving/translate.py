@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import time
+from collections.abc import Sequence
 from typing import Any
 
+from tidemill.core.contracts import Served
 from tidemill.core.errors import (
-    EngineFailed,
     MalformedRequest,
     MissingInput,
-    UnknownSignature,
     WrongShape,
     WrongValue,
 )
@@ -20,8 +19,8 @@ from tidemill.core.schemas.datatypes import TF_NUMBERS
 from tidemill.core.tensor import Array, Signature, Tensors, TensorSpec
 from tidemill.core.text import short
 from tidemill.doors import json_values
+from tidemill.doors.tfserving.spec import STATES, check_signature, health
 
-DEFAULT_SIGNATURE = "serving_default"
 TF_NAMES = {
     "BOOL": "DT_BOOL", "UINT8": "DT_UINT8", "UINT16": "DT_UINT16", "UINT32": "DT_UINT32", "UINT64": "DT_UINT64",
     "INT8": "DT_INT8", "INT16": "DT_INT16", "INT32": "DT_INT32", "INT64": "DT_INT64", "FP16": "DT_HALF",
@@ -47,8 +46,7 @@ def question(signature: Signature, body: bytes) -> Question:
     if not isinstance(asked, dict):
         raise MalformedRequest(f"the body is a JSON {type(asked).__name__}, expected an object")
     named = asked.get("signature_name", "")
-    if named not in ("", DEFAULT_SIGNATURE):
-        raise UnknownSignature(f"there is no signature {short(named)}; this model has {DEFAULT_SIGNATURE!r}")
+    check_signature(signature, named)
     if ("instances" in asked) == ("inputs" in asked):
         raise MalformedRequest("expected either `instances` (row form) or `inputs` (column form)")
     rows = "instances" in asked
@@ -57,7 +55,7 @@ def question(signature: Signature, body: bytes) -> Question:
         values = {name: _decoded(name, value) for name, value in values.items()}
     # The words of the plain row and column forms are all the quotes there are, where only numbers are given.
     mixed = body.count(b'"') > (6 if named else 2) or b"true" in body or b"false" in body
-    tensors = {name: json_values.to_array(signature.input(name), value, mixed) for name, value in values.items()}
+    tensors = {name: json_values.to_array(signature.input(name), value, mixed, True) for name, value in values.items()}
     signature.check(tensors)
     return Question(Predict(tensors), rows)
 
@@ -79,15 +77,17 @@ def _by_row(signature: Signature, instances: Any) -> dict[str, Any]:
 
 def _by_column(signature: Signature, inputs: Any) -> dict[str, Any]:
     if _is_named(inputs):
-        return dict(inputs)
+        wanted = {spec.name: inputs[spec.name] for spec in signature.inputs if spec.name in inputs}
+        # What no input asks for is left alone, as TensorFlow Serving does, where nothing is missing.
+        return wanted if len(wanted) == len(signature.inputs) else dict(inputs)
     return {_only(signature).name: inputs}
 
 
 def _is_named(value: Any) -> bool:
-    return isinstance(value, dict) and not _is_b64(value)
+    return isinstance(value, dict) and not is_b64(value)
 
 
-def _is_b64(value: Any) -> bool:
+def is_b64(value: Any) -> bool:
     return isinstance(value, dict) and len(value) == 1 and "b64" in value
 
 
@@ -101,24 +101,31 @@ def _only(signature: Signature) -> TensorSpec:
 def _decoded(name: str, value: Any, depth: int = 0) -> Any:
     if isinstance(value, list):
         if depth > json_values.RANK_MAX:
-            raise WrongShape(f"input {name!r} is nested deeper than {json_values.RANK_MAX}")
+            raise WrongShape(f"input {short(name)} is nested deeper than {json_values.RANK_MAX}")
         return [_decoded(name, each, depth + 1) for each in value]
-    if _is_b64(value):
-        try:
-            return base64.b64decode(value["b64"], validate=True)
-        except (binascii.Error, TypeError, ValueError) as error:
-            raise WrongValue(f"input {name!r} holds b64 that cannot be decoded: {error}") from error
+    if is_b64(value):
+        return from_b64(name, value["b64"])
     return value
 
 
+def from_b64(name: str, text: Any) -> bytes:
+    """White space within and padding left out are borne, as TensorFlow Serving does. Raises `WrongValue`."""
+    try:
+        packed = "".join(text.split()).rstrip("=")
+        return base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
+    except (binascii.Error, AttributeError, ValueError) as error:
+        raise WrongValue(f"input {short(name)} holds b64 that cannot be decoded: {error}") from error
+
+
 def answer(asked: Question, tensors: Tensors) -> bytes:
-    """Raises `EngineFailed` when the row form is asked of outputs that have no rows."""
+    """Raises `MalformedRequest` when the row form is asked of outputs that have not one row for each other's."""
     shown = {name: _shown(name, array) for name, array in tensors.items()}
     if not asked.rows:
         return json_values.render({"outputs": shown if len(shown) > 1 else next(iter(shown.values()))})
     counts = {array.shape[0] if array.ndim else -1 for array in tensors.values()}
     if len(counts) != 1 or -1 in counts:
-        raise EngineFailed("the outputs have not one row for each instance; ask in the column form (`inputs`)")
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in tensors.items())
+        raise MalformedRequest(f"the outputs are no rows ({shapes}); ask in the column form (`inputs`)")
     if len(shown) == 1:
         return json_values.render({"predictions": next(iter(shown.values()))})
     count = counts.pop()
@@ -139,25 +146,24 @@ def _shown(name: str, array: Array) -> Any:
     return told(array.tolist())
 
 
-def status(name: str, versions: list[tuple[int, str, str]], created_s: int) -> dict[str, Any]:
-    """(version, state, reason) of each; one object for TensorFlow Serving's and OpenAI's `GET /v1/models/M`."""
+def status(name: str, versions: Sequence[Served], created_s: int) -> dict[str, Any]:
+    """One object for TensorFlow Serving's and OpenAI's `GET /v1/models/M`; the newest version comes first."""
     return {
         "model_version_status": [
             {
-                "version": str(version),
-                "state": "END" if state == "FAILED" else state,
-                "status": {
-                    "error_code": "UNKNOWN" if state == "FAILED" else "OK",
-                    "error_message": reason,
-                },
+                "version": str(served.version),
+                "state": STATES.get(served.state, str(served.state)),
+                "status": {"error_code": health(served.state), "error_message": served.reason},
             }
-            for version, state, reason in reversed(versions)
+            for served in reversed(versions)
         ],
-        "id": name,
-        "object": "model",
-        "created": created_s or int(time.time()),
-        "owned_by": "tidemill",
+        **model(name, created_s),
     }
+
+
+def model(name: str, created_s: int) -> dict[str, Any]:
+    """A model in OpenAI's words; `created_s` is when this service began to serve it."""
+    return {"id": name, "object": "model", "created": created_s, "owned_by": "tidemill"}
 
 
 def metadata(name: str, version: int, signature: Signature) -> dict[str, Any]:
@@ -170,10 +176,10 @@ def metadata(name: str, version: int, signature: Signature) -> dict[str, Any]:
         }
 
     signatures = {
-        DEFAULT_SIGNATURE: {
+        signature.name: {
             "inputs": {spec.name: info(spec) for spec in signature.inputs},
             "outputs": {spec.name: info(spec) for spec in signature.outputs},
-            "method_name": "tensorflow/serving/predict",
+            "method_name": signature.method,
         }
     }
     return {
