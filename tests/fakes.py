@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any
 
 from tidemill.core.contracts import Pieces, Served
 from tidemill.core.errors import InvalidKey, MissingKey, RefusedModel, UnknownLabel, UnknownModel, UnknownVersion
@@ -213,3 +217,55 @@ class FakeService(Service):
         served = models or (FakeServed("half", 1, HALVE, halve),)
         fleet = FakeFleet(*served)
         super().__init__(FakeIdentity(), FakeGate(), FakeLedger(), fleet, FakeModels(fleet))
+
+
+class FakeCollector:
+    """A small OTLP/HTTP collector on a port of its own: takes what exporters send, and keeps the spans.
+
+    Life: a context manager. While `status` is not 200 it refuses.
+    """
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.asked = 0
+        self.resources: list[dict[str, Any]] = []
+        self.spans: list[Any] = []
+        collector = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                collector.take(self.path, body)
+                self.send_response(collector.status)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *arguments: Any) -> None:
+                """Nothing on stderr."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def take(self, path: str, body: bytes) -> None:
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+        assert path == "/v1/traces", path
+        self.asked += 1
+        if self.status != 200:
+            return
+        for each in ExportTraceServiceRequest.FromString(body).resource_spans:
+            self.resources.append({pair.key: pair.value.string_value for pair in each.resource.attributes})
+            for scope in each.scope_spans:
+                self.spans.extend(scope.spans)
+
+    def __enter__(self) -> FakeCollector:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

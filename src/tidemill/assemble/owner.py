@@ -15,6 +15,7 @@ from typing import Any
 
 import uvloop
 
+from tidemill import __version__
 from tidemill.account.group_commit import GroupCommit
 from tidemill.account.keys import Keys, Open
 from tidemill.account.ledger import DurableLedger, FreeLedger
@@ -23,7 +24,7 @@ from tidemill.assemble.console_process import ConsoleProcess
 from tidemill.assemble.exposure import check_exposure
 from tidemill.assemble.inside import Inside
 from tidemill.assemble.view import View
-from tidemill.core import certificates
+from tidemill.core import certificates, registry
 from tidemill.core.errors import InvalidSetting, LedgerUnavailable
 from tidemill.core.package import ModelEntry, VersionPolicy
 from tidemill.core.settings import Settings
@@ -62,6 +63,7 @@ def serve(settings: Settings, models: Iterable[str], on_ready: Callable[[Owner],
     check_exposure(settings)
     named = list(models)
     wanted = entries(settings, named)
+    traces = registry.load("trace.otlp")(settings, __version__) if settings.otlp_endpoint else None
 
     async def main() -> None:
         owner = Owner(settings, wanted, whole=not named)
@@ -75,7 +77,11 @@ def serve(settings: Settings, models: Iterable[str], on_ready: Callable[[Owner],
             sys.stdout.flush()
             os._exit(0)
 
-    uvloop.run(main())
+    try:
+        uvloop.run(main())
+    finally:
+        if traces is not None:
+            traces.close()
 
 
 def fleet_policy(settings: Settings) -> FleetPolicy:

@@ -16,6 +16,7 @@ from typing import Any
 from tidemill.core.errors import InvalidSetting, MissingPart
 
 BUILT_IN = {
+    "trace.otlp": "tidemill.observe.otlp:set_up",
     "engine.onnx": "tidemill.engine.onnx:load",
     "engine.openvino": "tidemill.engine.openvino:load",
     "engine.tensorflow": "tidemill.engine.tensorflow:load",
@@ -54,6 +55,7 @@ BUILT_IN = {
     "step.forecast": "tidemill.steps.forecast:Forecast",
 }
 EXTRA = {
+    "trace.otlp": "otel",
     "engine.openvino": "openvino",
     "engine.tensorflow": "tensorflow",
     **{name: "compress" for name in BUILT_IN if name.startswith("solver.")},

@@ -26,7 +26,7 @@ class InferenceRequest(msgspec.Struct, frozen=True, gc=False):
     """One question to one version of one model, validated by the door that took it.
 
     `deadline` is on the clock of `time.monotonic`, in seconds. `charge_id` names the charge that answering makes: the
-    same id never makes a second one.
+    same id never makes a second one. `traceparent` is the request's span in W3C's form, "" where it is not traced.
     """
 
     model: str
@@ -35,6 +35,7 @@ class InferenceRequest(msgspec.Struct, frozen=True, gc=False):
     request_id: str
     charge_id: str
     deadline: float
+    traceparent: str = ""
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):

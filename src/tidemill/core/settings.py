@@ -144,6 +144,11 @@ class Settings:
     log_format: str = _setting("auto", "auto: human on a terminal, else json.", one_of=("auto", "human", "json"))
     log_level: str = _setting("info", "Least important line logged.", one_of=("debug", "info", "warning", "error"))
     access_log: bool = _setting(False, "Log a line for each request.")
+    otlp_endpoint: str = _setting("", "Collector that takes a trace of each request, such as http://127.0.0.1:4318.")
+    otlp_sample_percent: int = _setting(
+        100, "Share of the requests traced, where the caller does not say.", at_least=0, at_most=100
+    )
+    otlp_queue_max: int = _setting(2048, "Spans that wait to be sent; one more is lost.", at_least=1, at_most=1_000_000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,9 @@ async def ask(
 ) -> Tensors:
     """One call for a part of `whole`, whose deadline holds for it. Cancelling it takes it back."""
     work = Predict(inputs, outputs)
-    part = InferenceRequest(model.name, model.version, work, whole.request_id, whole.charge_id, whole.deadline)
+    part = InferenceRequest(
+        model.name, model.version, work, whole.request_id, whole.charge_id, whole.deadline, whole.traceparent
+    )
     async with fleet.run(part) as pieces:
         return (await anext(pieces)).tensors
 

@@ -21,6 +21,7 @@ from tidemill.core.request import ANONYMOUS, Caller, Predict
 from tidemill.core.settings import Settings
 from tidemill.core.tensor import Tensors
 from tidemill.doors import problems, way
+from tidemill.observe import trace
 from tidemill.observe.log import REQUEST_ID
 from tidemill.serve.answer import Service
 
@@ -74,6 +75,7 @@ class Calls:
             refused: TidemillError | None = None
             reply = b""
             self.in_flight += 1
+            span = None if keyless else trace.begin("infer", context.invocation_metadata(), {"rpc.system": "grpc"})
             try:
                 self._read_head(call, context)
                 if not keyless:
@@ -91,6 +93,11 @@ class Calls:
                 refused = ServiceError(f"this server failed; its log tells more under {call.request_id}")
             finally:
                 self.in_flight -= 1
+                if span is not None:
+                    status = None if refused is None else problems.grpc_status(refused)
+                    code = 0 if status is None else status.value[0]
+                    told = {"rpc.grpc.status_code": code, "tidemill.request_id": call.request_id}
+                    span.end(told, isinstance(refused, ServiceError))
             if refused is not None:
                 # gRPC keeps what `abort` raises, and with its trace all that this frame holds: it holds no body then.
                 body = call.body = b""

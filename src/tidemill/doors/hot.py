@@ -20,6 +20,7 @@ from tidemill.core.tensor import Signature, Tensors
 from tidemill.doors import kserve, problems, raw, tfserving, way
 from tidemill.doors.head import ASGIApp, Head, Receive, Scope, Send, read_body, too_large
 from tidemill.doors.listen import Connection
+from tidemill.observe import trace
 from tidemill.observe.log import REQUEST_ID
 from tidemill.serve.answer import Service
 
@@ -106,6 +107,10 @@ class Doors:
         REQUEST_ID.set(request_id)
         head = Head(request_id)
         status = 499  # what a log says of a caller that went away
+        span = None
+        if trace.STATE.recorder is not None:
+            where = {"http.request.method": scope["method"], "url.path": scope["path"]}
+            span = trace.begin("infer", scope["headers"], where)
         try:
             status, headers, reply = await self._reply(route, head, scope, receive)
             headers.append((b"x-request-id", head.request_id.encode()))
@@ -115,6 +120,8 @@ class Doors:
                 await send({"type": "http.response.start", "status": status, "headers": headers})
                 await send({"type": "http.response.body", "body": reply})
         finally:
+            if span is not None:
+                span.end({"http.response.status_code": status, "tidemill.request_id": head.request_id}, status >= 500)
             if self._access_log:
                 spent_ms = round((time.monotonic() - started) * 1000, 3)
                 told = {"method": scope["method"], "path": scope["path"], "status": status, "ms": spent_ms}

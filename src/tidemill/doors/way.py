@@ -10,6 +10,7 @@ from hashlib import blake2b
 from tidemill.core.contracts import Served
 from tidemill.core.errors import MalformedRequest, UnknownVersion
 from tidemill.core.request import Caller, InferenceRequest, Predict
+from tidemill.observe import trace
 
 REQUEST_ID_CHARACTERS_MAX = 128
 _BOOT = f"{int(time.time() * 1000):012x}{os.urandom(5).hex()}"
@@ -63,4 +64,7 @@ def inference_request(
     """`given_id` is the caller's own request or idempotency id, "" when there is none."""
     name, version = served.name, served.version
     named = charge_id(caller, given_id, name, version, body) if given_id else request_id
-    return InferenceRequest(name, version, work, request_id, named, until)
+    if trace.STATE.recorder is None:
+        return InferenceRequest(name, version, work, request_id, named, until)
+    trace.tell({"tidemill.model": name, "tidemill.version": version})
+    return InferenceRequest(name, version, work, request_id, named, until, trace.parent())

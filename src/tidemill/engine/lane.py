@@ -27,6 +27,7 @@ from tidemill.engine.crew import Crew, Seat
 from tidemill.engine.padding import Padder
 from tidemill.engine.run_batch import Entry, Outcome, run
 from tidemill.engine.split import Split
+from tidemill.observe import trace
 from tidemill.observe.stats import ModelStats
 
 log = logging.getLogger(__name__)
@@ -125,6 +126,7 @@ class Lane:
             key = padder.joining_key(work.inputs, work.outputs) if length else key
         entry = Entry(work.inputs, work.outputs, rows or 1, key, request.deadline, self._clock(), future)
         entry.length = length
+        entry.traceparent = request.traceparent
         self._enqueue(Split(entry, self._ask_whole).rest if key is not None and rows > policy.rows_max else entry)
         return future
 
@@ -205,6 +207,7 @@ class Lane:
         seat.batch = batch
         for entry in batch:
             self.stats.queue.observe(now - entry.arrived)
+            entry.started = now
         self._batches += 1
         weighed = self._batches % WEIGHED_EACH == 0  # the thread's clock costs microseconds: look now and then
         if self._inline(batch):
@@ -249,6 +252,8 @@ class Lane:
         stats.last_at = batch[-1].arrived
         for ran in outcome.runs:
             stats.ran(ran.rows, ran.requests, ran.input_s, ran.infer_s, ran.output_s)
+        if trace.STATE.recorder is not None:
+            _record(batch, outcome)
         for entry, answer in zip(batch, outcome.answers, strict=True):
             future = entry.future
             if future.done():
@@ -284,6 +289,14 @@ class Lane:
             self._loop.call_soon_threadsafe(self._finish, seat, outcome)
         except RuntimeError:
             return  # the loop is gone, and those who asked with it
+
+
+def _record(batch: list[Entry], outcome: Outcome) -> None:
+    rows = sum(entry.rows for entry in batch)
+    for entry in batch:
+        if entry.traceparent:
+            ended = entry.started + outcome.compute_s
+            trace.ran(entry.traceparent, entry.arrived, entry.started, ended, entry.rows, rows, len(batch))
 
 
 def zeros_for(engine: Engine, rows: int = 1) -> dict[str, Array]:

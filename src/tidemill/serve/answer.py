@@ -14,6 +14,7 @@ from types import TracebackType
 
 from tidemill.core.contracts import Charge, Fleet, Gate, Identity, Ledger, Models, Pieces, Served
 from tidemill.core.request import Caller, InferenceRequest
+from tidemill.observe import trace
 from tidemill.serve.meter import Meter
 
 
@@ -33,6 +34,7 @@ class Service:
 
     def failed(self, served: Served | None, code: str) -> None:
         """Count a request that was not answered, under its model where that is known."""
+        trace.tell({"tidemill.code": code})
         if served is not None:
             served.failed(code)
         else:
