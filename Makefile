@@ -13,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DECLARED := pyproject.toml constraints.txt
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
-BENCHMARKS := front grpc_front magika
+BENCHMARKS := front grpc_front magika mlp picture
 
 # Pins reach the build backend too: pip before 25.3 reads the first variable there, later ones the second.
 # Threads that wait for one another spin; the arrays of tests are too small to share.

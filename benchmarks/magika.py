@@ -7,22 +7,19 @@ batches of 1 or 8). One thread alone, with a core of the machine idle, is shown 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import uvloop
-from common import HERE, BenchmarkFailed, Tidemill, kit_models, leave_on_sigterm, tidemill
+from common import BenchmarkFailed, Tidemill, kit_models, leave_on_sigterm, tidemill
+from onnxruntime_alone import onnxruntime_side
 from report import finish, flags_of
-from rounds import Sample, Samples, Side, cheapest, compare, first_answer_http, http_side, interleave
+from rounds import Samples, cheapest, compare, first_answer_http, http_side, interleave
 
 PATH = "/v2/models/magika/infer"
 WIDTH, PADDING = 2048, 256
@@ -34,7 +31,6 @@ ALL_CORES = {
 }
 ONE_THREAD = {f"onnxruntime, 1 thread, batch {n}": (1, n, True) for n in (1, 4, 8)}
 WAYS = ALL_CORES | ONE_THREAD
-STOP_S_MAX = 15.0
 
 Row = np.ndarray[tuple[int, ...], np.dtype[np.int32]]
 
@@ -69,37 +65,6 @@ async def check(service: Tidemill, model: Path, row: Row) -> None:
     want = onnxruntime.InferenceSession(str(model)).run(None, {"bytes": row})[0]
     if not np.allclose(got, want, atol=1e-5):
         raise BenchmarkFailed(f"magika: differs from onnxruntime by {np.abs(got - want).max()}")
-
-
-@contextmanager
-def onnxruntime_side(name: str, model: Path, row: Path, threads: int, batch: int, spinning: bool) -> Iterator[Side]:
-    command = [sys.executable, str(HERE / "ort_rows.py"), str(model), str(row)]
-    command += ["--threads", str(threads), "--batch", str(batch), *([] if spinning else ["--no-spinning"])]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as popen:
-        try:
-            _line(popen, name)
-            yield Side(name, partial(_rows, popen, name, batch))
-        finally:
-            assert popen.stdin
-            popen.stdin.close()
-            popen.wait(STOP_S_MAX)
-
-
-async def _rows(popen: subprocess.Popen[str], name: str, batch: int, rows: int) -> Sample:
-    rows = max(rows // batch, 1) * batch
-    assert popen.stdin
-    popen.stdin.write(f"{rows}\n")
-    popen.stdin.flush()
-    spent_s = float(await asyncio.to_thread(_line, popen, name))
-    return Sample(spent_s / rows * 1e6)
-
-
-def _line(popen: subprocess.Popen[str], name: str) -> str:
-    assert popen.stdout
-    line = popen.stdout.readline()
-    if not line:
-        raise BenchmarkFailed(f"{name} ended with {popen.wait(STOP_S_MAX)}")
-    return line
 
 
 async def measure(flags: argparse.Namespace) -> Samples:

@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--in-flight", type=int, default=32)
     parser.add_argument("--lines", type=int, default=50)
     parser.add_argument("--sort", default="tottime", choices=("tottime", "cumtime", "ncalls"))
+    parser.add_argument("--dialect", default=front.V2, choices=tuple(front.PATHS))
     parser.add_argument("--open", action="store_true", help="without key and charge")
     parser.add_argument("--models", type=Path, help="repository to keep the models in, instead of a new one")
     flags = parser.parse_args()
@@ -38,8 +39,8 @@ def main() -> int:
             tidemill(models, ["half"], *extra, key=not flags.open, python=python) as service,
         ):
             headers = service.headers | front.CONTENT
-            url = service.url + front.PATH
-            result = uvloop.run(load.run(url, front.BODY, headers, in_flight=flags.in_flight, requests=flags.requests))
+            url, body = service.url + front.PATHS[flags.dialect], front.BODIES[flags.dialect]
+            result = uvloop.run(load.run(url, body, headers, in_flight=flags.in_flight, requests=flags.requests))
         pstats.Stats(str(dump)).strip_dirs().sort_stats(flags.sort).print_stats(flags.lines)
     print(f"{result.ok} of {result.sent} answered well, {result.per_second:.0f} a second under the profiler")
     return 0 if result.ok == flags.requests else 1

@@ -63,14 +63,15 @@ def show(samples: Samples, comparisons: Sequence[Comparison]) -> None:
         figures = [f"{statistics.median(cpu):.1f}", f"{min(cpu):.1f}", f"{max(cpu):.1f}"]
         sides.add_row(side, *figures, *("" if wall is None else f"{wall:.4g}" for wall in walls))
     console.print(sides)
-    ratios = Table("claim", "baseline", title="CPU time, medians of the rounds' ratios")
-    for title in ("ratio", "lowest", "highest", "limit"):
+    ratios = Table("claim", "baseline", title="CPU time, medians of the rounds")
+    for title in ("ratio or µs", "lowest", "highest", "limit"):
         ratios.add_column(title, justify="right")
     ratios.add_column("")
     for each in comparisons:
         verdict = "" if each.limit is None else "within" if each.holds else "ABOVE"
-        figures = [f"{each.ratio:.3f}", f"{min(each.ratios):.3f}", f"{max(each.ratios):.3f}"]
-        ratios.add_row(each.claim, each.baseline, *figures, "" if each.limit is None else f"{each.limit}", verdict)
+        figures = [_figure(value, each.unit) for value in (each.ratio, min(each.ratios), max(each.ratios))]
+        baseline = f"less {each.baseline}" if each.unit and each.baseline else each.baseline
+        ratios.add_row(each.claim, baseline, *figures, "" if each.limit is None else f"{each.limit}", verdict)
     console.print(ratios)
 
 
@@ -91,6 +92,7 @@ def record(
                 "claim": each.claim,
                 "subject": each.subject,
                 "baseline": each.baseline,
+                "unit": each.unit,
                 "ratio": round(each.ratio, 4),
                 "ratios": [round(ratio, 4) for ratio in each.ratios],
                 "limit": each.limit,
@@ -106,6 +108,10 @@ def record(
             for side, taken in samples.items()
         },
     }
+
+
+def _figure(value: float, unit: str) -> str:
+    return f"{value:,.0f}" if unit else f"{value:.3f}"
 
 
 def machine() -> dict[str, object]:

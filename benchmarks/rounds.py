@@ -36,13 +36,15 @@ Samples = Mapping[str, Sequence[Sample]]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`subject` over `baseline`, round by round."""
+    """`subject` over `baseline`, round by round; or, where `unit` is not "", microseconds of `subject`, less those of
+    `baseline` where it names one."""
 
     claim: str
     subject: str
     baseline: str
     limit: float | None
     ratios: tuple[float, ...]
+    unit: str = ""
 
     @property
     def ratio(self) -> float:
@@ -56,6 +58,13 @@ class Comparison:
 def compare(samples: Samples, claim: str, subject: str, baseline: str, limit: float | None = None) -> Comparison:
     pairs = zip(samples[subject], samples[baseline], strict=True)
     return Comparison(claim, subject, baseline, limit, tuple(mine.cpu_us / theirs.cpu_us for mine, theirs in pairs))
+
+
+def microseconds(samples: Samples, claim: str, subject: str, less: str = "", limit: float | None = None) -> Comparison:
+    """What `subject` costs by itself, less what `less` costs."""
+    mine = samples[subject]
+    costs = tuple(each.cpu_us - (samples[less][turn].cpu_us if less else 0.0) for turn, each in enumerate(mine))
+    return Comparison(claim, subject, less, limit, costs, "µs")
 
 
 def cheapest(samples: Samples, names: Sequence[str]) -> str:

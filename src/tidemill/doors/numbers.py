@@ -44,10 +44,7 @@ def _square(array: Array) -> float:
     itself is the cheapest look at all its values."""
     if array.size <= SHORT_VECTOR:
         flat = array.ravel()
-        try:
-            return float(flat.dot(flat))
-        except RuntimeWarning:  # where warnings are errors
-            return math.inf
+        return float(flat.dot(flat))
     largest = float(np.abs(array).max())
     return largest * largest
 
