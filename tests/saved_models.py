@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+v1 = tf.compat.v1
+info = v1.saved_model.build_tensor_info
+
 
 def plus_minus(folder: Path) -> Path:
     """x [-1, -1] -> up = x + 1, down = x - 1."""
@@ -74,6 +77,43 @@ def many(folder: Path) -> Path:
 
     signatures = {"serving_default": plus_one, "twice": twice, "parsed": parsed}
     return _saved(folder, signatures)
+
+
+def classifier(folder: Path) -> Path:
+    """As TensorFlow 1 exports it: `tf.Example`s with x [2] -> serving_default classifies (scores 2 x, classes low and
+    high), `sum` regresses."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        examples = v1.placeholder(tf.string, [None], "examples")
+        x = v1.io.parse_example(examples, {"x": v1.io.FixedLenFeature([2], tf.float32)})["x"]
+        classes = tf.tile(tf.constant([["low", "high"]]), [tf.shape(x)[0], 1])
+        inputs = {"inputs": info(examples)}
+        return _exported(
+            folder,
+            session,
+            {
+                "serving_default": (inputs, {"scores": info(x * 2.0), "classes": info(classes)}, "classify"),
+                "sum": (inputs, {"outputs": info(tf.reduce_sum(x, 1))}, "regress"),
+            },
+        )
+
+
+def dense_classifier(folder: Path) -> Path:
+    """inputs FP32 [-1, 2] -> scores, twice as much; serving_default is for classify."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None, 2], "x")
+        signature = {"inputs": info(x)}, {"scores": info(x * 2.0)}, "classify"
+        return _exported(folder, session, {"serving_default": signature})
+
+
+def _exported(folder: Path, session: Any, signatures: dict[str, tuple[Any, Any, str]]) -> Path:
+    made = {
+        name: v1.saved_model.build_signature_def(inputs, outputs, f"tensorflow/serving/{verb}")
+        for name, (inputs, outputs, verb) in signatures.items()
+    }
+    builder = v1.saved_model.Builder(str(folder))
+    builder.add_meta_graph_and_variables(session, ["serve"], signature_def_map=made)
+    builder.save()
+    return folder
 
 
 def _saved(folder: Path, signatures: Any, module: Any = None) -> Path:

@@ -44,7 +44,10 @@ def _square(array: Array) -> float:
     itself is the cheapest look at all its values."""
     if array.size <= SHORT_VECTOR:
         flat = array.ravel()
-        return float(flat.dot(flat))
+        try:
+            return float(flat.dot(flat))
+        except RuntimeWarning:  # where warnings are errors
+            return math.inf
     largest = float(np.abs(array).max())
     return largest * largest
 

@@ -9,16 +9,23 @@ import sys
 import grpc
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.example import example_pb2
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
+    input_pb2,
+    model_management_pb2,
     model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
+    regression_pb2,
 )
+from tensorflow_serving.config import model_server_config_pb2
 
 MODULES = (
     tensor_pb2,
@@ -29,6 +36,12 @@ MODULES = (
     get_model_status_pb2,
     model_pb2,
     predict_pb2,
+    example_pb2,
+    input_pb2,
+    classification_pb2,
+    regression_pb2,
+    inference_pb2,
+    model_server_config_pb2,
 )
 
 
@@ -109,7 +122,129 @@ def metadata(asked):
     }
 
 
-VERBS = {verb.__name__: verb for verb in (reread, to_array, to_proto, predict, metadata)}
+def made_input(asked):
+    """`examples` and `context` as `tf.train.Example`s."""
+    kinds = {int: ("int64_list", tf.train.Int64List), float: ("float_list", tf.train.FloatList)}
+
+    def feature(values):
+        if isinstance(values[0], str):
+            return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode() for value in values]))
+        name, kind = kinds[type(values[0])]
+        return tf.train.Feature(**{name: kind(value=values)})
+
+    def example(features):
+        named = {name: feature(values) for name, values in features.items()}
+        return tf.train.Example(features=tf.train.Features(feature=named))
+
+    made = input_pb2.Input()
+    if asked.get("context"):
+        made.example_list_with_context.examples.extend(map(example, asked["examples"]))
+        made.example_list_with_context.context.CopyFrom(example(asked["context"]))
+    else:
+        made.example_list.examples.extend(map(example, asked["examples"]))
+    return made
+
+
+def answered(asked, service, method, request):
+    """What the stock stub gives; its refusal as status, our code and details."""
+    with grpc.insecure_channel(asked["address"]) as channel:
+        module = {"ModelService": model_service_pb2_grpc.ModelServiceStub}
+        stub = module.get(service, prediction_service_pb2_grpc.PredictionServiceStub)(channel)
+        metadata = (("authorization", "Bearer " + asked["key"]),) if asked.get("key") else ()
+        try:
+            return getattr(stub, method)(request, timeout=20, metadata=metadata), None
+        except grpc.RpcError as error:
+            code = dict(error.trailing_metadata()).get("tidemill-code")
+            return None, {"status": error.code().name, "code": code, "details": error.details()}
+
+
+def specified(spec, asked):
+    spec.name = asked["model"]
+    spec.signature_name = asked.get("signature", "")
+    if "version" in asked:
+        spec.version.value = asked["version"]
+    if "label" in asked:
+        spec.version_label = asked["label"]
+
+
+def told_classes(result):
+    return [[[each.label, each.score] for each in row.classes] for row in result.classifications]
+
+
+def classify(asked):
+    request = classification_pb2.ClassificationRequest(input=made_input(asked))
+    specified(request.model_spec, asked)
+    answer, refusal = answered(asked, "PredictionService", "Classify", request)
+    return refusal or {"classes": told_classes(answer.result), "version": answer.model_spec.version.value}
+
+
+def regress(asked):
+    request = regression_pb2.RegressionRequest(input=made_input(asked))
+    specified(request.model_spec, asked)
+    answer, refusal = answered(asked, "PredictionService", "Regress", request)
+    if refusal:
+        return refusal
+    return {"values": [each.value for each in answer.result.regressions], "version": answer.model_spec.version.value}
+
+
+def multi_inference(asked):
+    request = inference_pb2.MultiInferenceRequest(input=made_input(asked))
+    for verb in asked["verbs"]:
+        task = request.tasks.add(method_name=f"tensorflow/serving/{verb}")
+        specified(task.model_spec, asked)
+    answer, refusal = answered(asked, "PredictionService", "MultiInference", request)
+    if refusal:
+        return refusal
+    told = []
+    for each in answer.results:
+        if each.WhichOneof("result") == "regression_result":
+            told.append([value.value for value in each.regression_result.regressions])
+        else:
+            told.append(told_classes(each.classification_result))
+    return {"results": told, "versions": [each.model_spec.version.value for each in answer.results]}
+
+
+def status(asked):
+    request = get_model_status_pb2.GetModelStatusRequest()
+    specified(request.model_spec, asked)
+    answer, refusal = answered(asked, "ModelService", "GetModelStatus", request)
+    state = get_model_status_pb2.ModelVersionStatus.State
+    return refusal or {
+        "versions": [
+            [each.version, state.Name(each.state), each.status.error_code, each.status.error_message]
+            for each in answer.model_version_status
+        ]
+    }
+
+
+def reload(asked):
+    request = model_management_pb2.ReloadConfigRequest()
+    for told in asked["models"]:
+        config = request.config.model_config_list.config.add(name=told["name"], base_path=told["base_path"])
+        config.model_platform = "tensorflow"
+        if told.get("versions"):
+            config.model_version_policy.specific.versions.extend(told["versions"])
+        for label, version in told.get("labels", {}).items():
+            config.version_labels[label] = version
+    answer, refusal = answered(asked, "ModelService", "HandleReloadConfigRequest", request)
+    return refusal or {"error_code": answer.status.error_code}
+
+
+VERBS = {
+    verb.__name__: verb
+    for verb in (
+        reread,
+        to_array,
+        to_proto,
+        predict,
+        metadata,
+        classify,
+        regress,
+        multi_inference,
+        status,
+        reload,
+    )
+}
 
 for line in sys.stdin:
     order = json.loads(line)

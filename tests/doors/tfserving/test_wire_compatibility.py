@@ -40,6 +40,16 @@ NAMES = [
     "tensorflow.serving.SignatureDefMap",
     "tensorflow.serving.GetModelMetadataRequest",
     "tensorflow.serving.GetModelStatusRequest",
+    "tensorflow.serving.GetModelStatusResponse",
+    "tensorflow.Example",
+    "tensorflow.serving.Input",
+    "tensorflow.serving.ClassificationRequest",
+    "tensorflow.serving.ClassificationResponse",
+    "tensorflow.serving.RegressionRequest",
+    "tensorflow.serving.RegressionResponse",
+    "tensorflow.serving.MultiInferenceRequest",
+    "tensorflow.serving.MultiInferenceResponse",
+    "tensorflow.serving.ModelConfigList",
 ]
 TensorProto = schemas.message("tensorflow.TensorProto")
 PredictResponse = schemas.message("tensorflow.serving.PredictResponse")

@@ -31,7 +31,6 @@ SignatureDef = schemas.message("tensorflow.SignatureDef")
 TensorInfo = schemas.message("tensorflow.TensorInfo")
 
 STATE_NUMBERS = {value.name: value.number for value in ModelVersionStatus.DESCRIPTOR.enum_types_by_name["State"].values}
-ERROR_NUMBERS = {"OK": 0, "UNKNOWN": 2}
 HELD_SPECS = 4096
 
 
@@ -101,7 +100,7 @@ def status(versions: Sequence[Served]) -> Message:
     answer = GetModelStatusResponse()
     for served in reversed(versions):
         state = STATE_NUMBERS.get(STATES.get(served.state, served.state), 0)
-        told = {"error_code": ERROR_NUMBERS[health(served.state)], "error_message": served.reason}
+        told = {"error_code": health(served.state), "error_message": served.reason}
         answer.model_version_status.add(version=served.version, state=state, status=told)
     return answer
 
