@@ -35,6 +35,7 @@ MEANINGS = {
     "request.encoding": "The body is compressed; send it plain.",
     "request.route": "There is nothing at this address.",
     "request.method": "The address exists, and takes another method.",
+    "request.not_offered": "A part of a dialect that this service does not offer, such as shared memory; nothing was done.",
     "request.cancelled": "The caller went away before the answer. Nobody reads this code; it is counted in the metrics.",
     "request.deadline": "The deadline passed before the answer. Nothing is charged.",
     "key.missing": "This service wants a key, and none came.",

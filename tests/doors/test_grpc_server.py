@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -15,6 +13,7 @@ import pytest
 import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
+from doors.over_grpc import BEARER, KSERVE, LIMIT_S, TENSORFLOW, asked, call, refused, serving
 from fakes import HALVE, KEY, FakeServed, FakeService
 from tidemill.core import schemas
 from tidemill.core.errors import Draining, InvalidSetting, ModelNotReady
@@ -29,41 +28,6 @@ ModelReadyRequest = schemas.message("inference.ModelReadyRequest")
 ModelReadyResponse = schemas.message("inference.ModelReadyResponse")
 PredictRequest = schemas.message("tensorflow.serving.PredictRequest")
 PredictResponse = schemas.message("tensorflow.serving.PredictResponse")
-
-KSERVE = "/inference.GRPCInferenceService/"
-TENSORFLOW = "/tensorflow.serving.PredictionService/"
-BEARER = (("authorization", f"Bearer {KEY}"),)
-LIMIT_S = 20
-
-
-@asynccontextmanager
-async def serving(service: FakeService, **settings: Any) -> AsyncIterator[grpc.aio.Channel]:
-    server, port = await grpc_server.start(service, "127.0.0.1", 0, Settings(**settings))
-    try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield channel
-    finally:
-        await server.stop(0)
-
-
-def asked(x: Any = ((1, 2),), model: str = "half", **more: Any) -> bytes:
-    array = np.array(x, np.float32)
-    tensor = {"name": "x", "datatype": "FP32", "shape": array.shape}
-    message = ModelInferRequest(model_name=model, inputs=[tensor], raw_input_contents=[array.tobytes()], **more)
-    return bytes(message.SerializeToString())
-
-
-async def call(channel: grpc.aio.Channel, method: str, body: bytes, metadata: Any = BEARER, **options: Any) -> bytes:
-    options.setdefault("timeout", LIMIT_S)
-    return await channel.unary_unary(method)(body, metadata=metadata, **options)
-
-
-async def refused(channel: grpc.aio.Channel, method: str, body: bytes, **more: Any) -> tuple[Any, dict[str, str], str]:
-    """Status, trailing metadata and details of a call that must fail."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call(channel, method, body, **more)
-    error = caught.value
-    return error.code(), dict(error.trailing_metadata() or ()), error.details() or ""
 
 
 async def test_kserve_answers_raw() -> None:

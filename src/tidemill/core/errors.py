@@ -69,6 +69,12 @@ class MethodNotAllowed(CallerError):
     code = "request.method"
 
 
+class NotOffered(CallerError):
+    """A part of a protocol that this service does not offer; the message says which, and what else there is."""
+
+    code = "request.not_offered"
+
+
 class RequestCancelled(CallerError):
     code = "request.cancelled"
 

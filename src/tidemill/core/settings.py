@@ -125,6 +125,12 @@ class Settings:
     body_idle_ms: int = _setting(10_000, "Longest silence within the body of a request.", at_least=10, at_most=600_000)
     keep_alive_ms: int = _setting(75_000, "An idle connection is closed after this.", at_least=10, at_most=3_600_000)
     connections_max: int = _setting(4096, "Connections at once; one more is closed.", at_least=1, at_most=1_000_000)
+    stream_requests_max: int = _setting(
+        64, "Requests of one gRPC stream under way; the next waits to be read.", at_least=1, at_most=65_536
+    )
+    health_watch_ms: int = _setting(
+        500, "How often a health watch over gRPC looks for a change.", at_least=10, at_most=600_000
+    )
     commit_queue_max: int = _setting(
         65_536, "Charges that wait for the disk at most; one more is answered 503.", at_least=1, at_most=10_000_000
     )

@@ -27,7 +27,7 @@ def build(
 ) -> Doors:
     """`metrics` renders Prometheus' text; `not_ready` gives reasons; `console_port` is 0 while there is no console."""
     routes = [
-        *kserve.routes(service, not_ready),
+        *kserve.routes(service, not_ready, settings.request_timeout_ms / 1000, settings.body_bytes_max),
         *tfserving.routes(service),
         *operations.routes(metrics, not_ready, console_port),
         *admin.routes(service, administration),

@@ -17,7 +17,7 @@ from tidemill.core.request import ANONYMOUS, Caller
 from tidemill.doors import problems
 from tidemill.doors.head import Head
 from tidemill.doors.json_values import render
-from tidemill.doors.way import fresh_request_id
+from tidemill.doors.way import check_admin, fresh_request_id
 from tidemill.serve.answer import Service
 
 log = logging.getLogger(__name__)
@@ -88,6 +88,5 @@ def caller(service: Service, request: Request, admin: bool = False) -> Caller:
     found = service.identity.recognise(head.credential)
     if admin:
         _refuse_foreign_pages(request, found)
-    if admin and not found.admin:
-        raise Forbidden(f"key {found.key} may not use the admin API; `tidemill keys create --admin` makes one that may")
+        check_admin(found)
     return found

@@ -6,6 +6,7 @@ parsed. gRPC itself holds a message until it is whole, within its own bounds (`g
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import time
@@ -57,18 +58,24 @@ Method: TypeAlias = Callable[[Call], Awaitable[bytes]]
 
 
 class Calls:
-    """Runs methods for all dialects of one server, and counts what is under way."""
+    """Runs methods for all dialects of one server, and counts what is under way. `end` ends the streams."""
 
     def __init__(self, service: Service, settings: Settings, is_ready: Callable[[], bool]) -> None:
         self.service = service
+        self.settings = settings
         self.is_ready = is_ready
         self.body_bytes_max = settings.body_bytes_max
+        self.timeout_s = settings.request_timeout_ms / 1000
         self.in_flight = 0
+        self.ending = asyncio.Event()
         self._in_flight_max = settings.connections_max
-        self._timeout_s = settings.request_timeout_ms / 1000
 
-    def handler(self, method: Method, *, keyless: bool = False) -> grpc.RpcMethodHandler:
-        """`method` as gRPC wants it. A `keyless` one answers whoever asks."""
+    def end(self) -> None:
+        """Let streams end: they have no end of their own, and would hold up a server that is going down."""
+        self.ending.set()
+
+    def handler(self, method: Method, *, keyless: bool = False, admin: bool = False) -> grpc.RpcMethodHandler:
+        """`method` as gRPC wants it. A `keyless` one answers whoever asks, an `admin` one those with an admin key."""
 
         async def handle(body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             call = Call()
@@ -77,20 +84,17 @@ class Calls:
             self.in_flight += 1
             span = None if keyless else trace.begin("infer", context.invocation_metadata(), {"rpc.system": "grpc"})
             try:
-                self._read_head(call, context)
+                self.read_head(call, context)
                 if not keyless:
                     call.caller = self.service.identity.recognise(call.credential)
+                if admin:
+                    way.check_admin(call.caller)
                 call.body = body
                 reply = await method(call)
-            except TidemillError as error:
-                self.service.failed(call.served, error.code)
-                refused = error.with_traceback(None)
             except grpc.aio.BaseError:  # gRPC's own word that the call has ended
                 raise
-            except Exception:
-                LOG.exception("a gRPC call failed in a way that was not foreseen")
-                self.service.failed(call.served, ServiceError.code)
-                refused = ServiceError(f"this server failed; its log tells more under {call.request_id}")
+            except Exception as error:  # noqa: BLE001 - `refusal` logs what was not foreseen
+                refused = self.refusal(call, error)
             finally:
                 self.in_flight -= 1
                 if span is not None:
@@ -101,12 +105,21 @@ class Calls:
             if refused is not None:
                 # gRPC keeps what `abort` raises, and with its trace all that this frame holds: it holds no body then.
                 body = call.body = b""
-                return await _refuse(context, call, refused)
+                return await refuse(context, call, refused)
             if call.given_id:  # only to those who look: it costs as much as the parsing does
                 context.set_trailing_metadata((("x-request-id", call.request_id),))
             return reply
 
         return grpc.unary_unary_rpc_method_handler(handle)
+
+    def refusal(self, call: Call, error: Exception) -> TidemillError:
+        """Count `error`, which is being handled and ended `call`, and give what its caller is told."""
+        if isinstance(error, TidemillError):
+            self.service.failed(call.served, error.code)
+            return error.with_traceback(None)
+        LOG.exception("a gRPC call failed in a way that was not foreseen")
+        self.service.failed(call.served, ServiceError.code)
+        return ServiceError(f"this server failed; its log tells more under {call.request_id}")
 
     def find(self, call: Call, name: str, version: int | None, label: str | None = None) -> Served:
         """The model that `call` is about. Raises what `Fleet.find` raises."""
@@ -126,7 +139,8 @@ class Calls:
             reply = word(piece.tensors)
         return reply
 
-    def _read_head(self, call: Call, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+    def read_head(self, call: Call, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+        """Take over what the metadata says. Raises `MalformedRequest`, `Overloaded`."""
         call.request_id = request_id = way.fresh_request_id()
         given = idempotency = ""
         for key, value in context.invocation_metadata():
@@ -145,7 +159,7 @@ class Calls:
                 f"{self._in_flight_max} gRPC calls are under way, the most allowed (--connections-max); try later",
                 retry_after_s=RETRY_AFTER_S,
             )
-        call.until = way.deadline(context.time_remaining(), self._timeout_s)
+        call.until = way.deadline(context.time_remaining(), self.timeout_s)
 
 
 def parsed(message_class: Any, body: bytes) -> Any:
@@ -162,7 +176,12 @@ def service_handler(name: str, methods: Iterable[tuple[str, grpc.RpcMethodHandle
     return grpc.method_handlers_generic_handler(name, dict(methods))
 
 
-async def _refuse(context: grpc.aio.ServicerContext[bytes, bytes], call: Call, error: TidemillError) -> bytes:
+def name_of(handler: grpc.GenericRpcHandler) -> str:
+    """The service that a `service_handler` is of."""
+    return str(handler.service_name())
+
+
+async def refuse(context: grpc.aio.ServicerContext[bytes, bytes], call: Call, error: TidemillError) -> bytes:
     """Never returns: gRPC's `abort` raises."""
     trailing = [("tidemill-code", error.code), ("x-request-id", call.request_id)]
     if error.retry_after_s is not None:

@@ -1,4 +1,4 @@
-"""The gRPC server with both dialects behind one port; runs on the owner's loop."""
+"""The gRPC server with both dialects, health and reflection behind one port; runs on the owner's loop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import grpc
 from tidemill.core.certificates import Certificates, Renewal
 from tidemill.core.errors import InvalidSetting
 from tidemill.core.settings import Settings
-from tidemill.doors.grpc_call import Calls
+from tidemill.doors import grpc_health, grpc_reflection
+from tidemill.doors.grpc_call import Calls, name_of
 from tidemill.doors.kserve import grpc as kserve
 from tidemill.doors.listen import bind
 from tidemill.doors.tfserving import grpc as tfserving
@@ -60,6 +61,19 @@ def credentials(renewal: Renewal) -> grpc.ServerCredentials:
     )
 
 
+class GrpcServer:
+    """A server that answers, until `stop`."""
+
+    def __init__(self, server: grpc.aio.Server, calls: Calls) -> None:
+        self._server = server
+        self._calls = calls
+
+    async def stop(self, grace_s: float | None) -> None:
+        """Take nothing new, end the streams, let the other calls end within `grace_s`."""
+        self._calls.end()
+        await self._server.stop(grace_s)
+
+
 async def start(
     service: Service,
     host: str,
@@ -68,7 +82,7 @@ async def start(
     is_ready: Callable[[], bool] = lambda: True,
     renewal: Renewal | None = None,
     inside: Path | None = None,
-) -> tuple[grpc.aio.Server, int]:
+) -> tuple[GrpcServer, int]:
     """A server that answers, and its port (a free one for 0). The caller stops it.
 
     `is_ready` tells `ServerReady`. With `renewal` the port speaks TLS; `inside` is a Unix socket to listen at besides,
@@ -78,7 +92,11 @@ async def start(
         bind(host, port, "--grpc-port").close()  # in our words, where gRPC would also write its own to stderr
     server = grpc.aio.server(options=options(settings))
     calls = Calls(service, settings, is_ready)
-    server.add_generic_rpc_handlers((kserve.handler(calls), *tfserving.handlers(calls)))
+    dialects = (kserve.handler(calls), *tfserving.handlers(calls))
+    services = sorted([*map(name_of, dialects), grpc_health.SERVICE, *grpc_reflection.SERVICES])
+    server.add_generic_rpc_handlers(
+        (*dialects, grpc_health.handler(calls, services), *grpc_reflection.handlers(calls, services))
+    )
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         bound = (
@@ -89,4 +107,4 @@ async def start(
     except RuntimeError as error:
         raise InvalidSetting(f"{place} cannot be listened on: {error}; choose another with --grpc-port") from error
     await server.start()
-    return server, bound
+    return GrpcServer(server, calls), bound

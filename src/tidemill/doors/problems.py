@@ -23,6 +23,7 @@ PROBLEMS: dict[str, tuple[int, Status]] = {
     "request.media": (415, Status.INVALID_ARGUMENT),
     "request.route": (404, Status.UNIMPLEMENTED),
     "request.method": (405, Status.UNIMPLEMENTED),
+    "request.not_offered": (400, Status.UNIMPLEMENTED),
     "request.cancelled": (499, Status.CANCELLED),
     "connection.tls": (400, Status.UNAVAILABLE),
     "request.deadline": (504, Status.DEADLINE_EXCEEDED),

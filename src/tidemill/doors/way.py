@@ -8,7 +8,7 @@ import time
 from hashlib import blake2b
 
 from tidemill.core.contracts import Served
-from tidemill.core.errors import MalformedRequest, UnknownVersion
+from tidemill.core.errors import Forbidden, MalformedRequest, UnknownVersion
 from tidemill.core.request import Caller, InferenceRequest, Predict
 from tidemill.observe import trace
 
@@ -29,6 +29,14 @@ def checked_request_id(given: str) -> str:
             f"x-request-id has {len(given)} characters; expected at most {REQUEST_ID_CHARACTERS_MAX}, printable ASCII"
         )
     return given
+
+
+def check_admin(caller: Caller) -> None:
+    """Raises `Forbidden` for a key without `--admin`."""
+    if not caller.admin:
+        raise Forbidden(
+            f"key {caller.key} may not use the admin API; `tidemill keys create --admin` makes one that may"
+        )
 
 
 def charge_id(caller: Caller, given: str, model: str, version: int, body: bytes) -> str:

@@ -12,6 +12,7 @@ from tidemill.core import schemas
 from tidemill.core.errors import (
     CallerError,
     MalformedRequest,
+    NotOffered,
     UnknownVersion,
     WrongDatatype,
     WrongShape,
@@ -23,6 +24,7 @@ from tidemill.doors.way import version_of
 
 ModelInferRequest = schemas.message("inference.ModelInferRequest")
 ModelInferResponse = schemas.message("inference.ModelInferResponse")
+ModelStreamInferResponse = schemas.message("inference.ModelStreamInferResponse")
 GROUP = b"\xa3\x06\xa4\x06"  # an unknown field in the old form, which protobuf keeps
 
 
@@ -116,12 +118,40 @@ def test_what_does_not_fit_is_told_with_the_value(message: object, error: type[C
 def test_parameters_that_would_change_the_answer_are_refused() -> None:
     message = one_input("FP32", [0])
     message.inputs[0].parameters["shared_memory_region"].string_param = "r"
-    with pytest.raises(MalformedRequest, match="shared_memory_region"):
+    with pytest.raises(NotOffered, match="shared_memory_region"):
         translate.predict(message)
-    message = request(outputs=[{"name": "y"}])
-    message.outputs[0].parameters["classification"].int64_param = 3
-    with pytest.raises(MalformedRequest, match="classification"):
-        translate.predict(message)
+
+
+def test_classes_are_wanted_of_the_outputs_that_say_so() -> None:
+    message = request(outputs=[{"name": "y"}, {"name": "z"}, {"name": "none"}])
+    message.outputs[1].parameters["classification"].int64_param = 3
+    message.outputs[2].parameters["classification"].int64_param = 0
+    assert translate.wanted_classes(message) == {"z": 3}
+    assert translate.predict(message).outputs == ("y", "z", "none")
+    message.outputs[0].parameters["classification"].string_param = "3"
+    with pytest.raises(MalformedRequest, match="output 'y': classification is '3'"):
+        translate.wanted_classes(message)
+
+
+@given(named_arrays(), st.text("xyz", max_size=3))
+def test_a_streamed_answer_is_the_plain_one_marked_as_the_last(tensors: dict[str, Array], request_id: str) -> None:
+    told = ModelStreamInferResponse.FromString(translate.streamed("m", 3, request_id, tensors))
+    assert not told.error_message
+    assert told.infer_response.parameters.pop("triton_final_response").bool_param
+    assert told.infer_response == ModelInferResponse.FromString(translate.response("m", 3, request_id, tensors))
+
+
+@given(st.binary(max_size=20))
+def test_a_refusal_in_a_stream_tells_of_any_bytes(body: bytes) -> None:
+    told = ModelStreamInferResponse.FromString(translate.stream_refusal(body, "no"))
+    assert told.error_message == "no"
+    assert told.infer_response.parameters["triton_final_response"].bool_param
+
+
+def test_a_refusal_in_a_stream_names_the_request() -> None:
+    asked = ModelInferRequest(model_name="m", model_version="3", id="q").SerializeToString()
+    told = ModelStreamInferResponse.FromString(translate.stream_refusal(asked, "no")).infer_response
+    assert (told.model_name, told.model_version, told.id) == ("m", "3", "q")
 
 
 def test_the_timeout_parameter_is_in_microseconds() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tidemill.core.contracts import Served
 from tidemill.core.tensor import Signature, Tensors
 from tidemill.doors.head import Head
-from tidemill.doors.kserve import translate
+from tidemill.doors.kserve import classes, translate
 
 JSON = (b"content-type", b"application/json")
 BINARY = (b"content-type", b"application/octet-stream")
@@ -20,6 +20,8 @@ class Infer:
     def answer(
         self, served: Served, asked: translate.Question, tensors: Tensors
     ) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        if asked.classes:
+            tensors = classes.replaced(tensors, asked.classes, served)
         reply, json_length = translate.answer(served.name, served.version, asked, tensors)
         if json_length < 0:
             return [JSON], reply

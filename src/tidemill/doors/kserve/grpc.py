@@ -11,13 +11,14 @@ import tidemill
 from tidemill.core import schemas
 from tidemill.core.errors import ModelNotReady
 from tidemill.doors.grpc_call import Call, Calls, parsed, service_handler
+from tidemill.doors.grpc_stream import stream_handler
+from tidemill.doors.kserve import grpc_control, grpc_infer
 from tidemill.doors.kserve import translate_grpc as translate
+from tidemill.doors.kserve.extensions import extensions
 from tidemill.doors.way import version_of
 
 SERVICE = "inference.GRPCInferenceService"
-EXTENSIONS = ("binary_tensor_data",)
 
-ModelInferRequest = schemas.message("inference.ModelInferRequest")
 ModelMetadataRequest = schemas.message("inference.ModelMetadataRequest")
 ModelReadyRequest = schemas.message("inference.ModelReadyRequest")
 ModelReadyResponse = schemas.message("inference.ModelReadyResponse")
@@ -33,21 +34,22 @@ def handler(calls: Calls) -> grpc.GenericRpcHandler:
         [
             ("ServerLive", calls.handler(_server_live, keyless=True)),
             ("ServerReady", calls.handler(partial(_server_ready, calls), keyless=True)),
-            ("ServerMetadata", calls.handler(_server_metadata, keyless=True)),
+            ("ServerMetadata", calls.handler(partial(_server_metadata, calls), keyless=True)),
             ("ModelReady", calls.handler(partial(_model_ready, calls))),
             ("ModelMetadata", calls.handler(partial(_model_metadata, calls))),
-            ("ModelInfer", calls.handler(partial(_model_infer, calls))),
+            ("ModelInfer", calls.handler(partial(grpc_infer.infer, calls))),
+            ("ModelStreamInfer", stream_handler(calls, partial(grpc_infer.streamed, calls), grpc_infer.refused)),
+            ("ModelConfig", calls.handler(partial(grpc_control.config, calls))),
+            ("ModelStatistics", calls.handler(partial(grpc_control.stats, calls))),
+            ("RepositoryIndex", calls.handler(partial(grpc_control.index, calls), admin=True)),
+            ("RepositoryModelLoad", calls.handler(partial(grpc_control.load, calls), admin=True)),
+            ("RepositoryModelUnload", calls.handler(partial(grpc_control.unload, calls), admin=True)),
+            *(
+                (name, calls.handler(partial(grpc_control.not_offered, words)))
+                for name, words in grpc_control.NOT_OFFERED.items()
+            ),
         ],
     )
-
-
-async def _model_infer(calls: Calls, call: Call) -> bytes:
-    message = parsed(ModelInferRequest, call.body)
-    served = calls.find(call, message.model_name, version_of(message.model_name, message.model_version))
-    calls.service.gate.limit(call.caller, served)
-    call.hasten(translate.timeout_s(message))
-    word = partial(translate.response, served.name, served.version, message.id)
-    return await calls.predict(call, served, translate.predict(message), word)
 
 
 async def _model_metadata(calls: Calls, call: Call) -> bytes:
@@ -73,8 +75,9 @@ async def _server_ready(calls: Calls, call: Call) -> bytes:
     return _encoded(ServerReadyResponse(ready=calls.is_ready()))
 
 
-async def _server_metadata(call: Call) -> bytes:
-    return _encoded(ServerMetadataResponse(name="tidemill", version=tidemill.__version__, extensions=EXTENSIONS))
+async def _server_metadata(calls: Calls, call: Call) -> bytes:
+    told = {"name": "tidemill", "version": tidemill.__version__, "extensions": extensions(calls.service)}
+    return _encoded(ServerMetadataResponse(**told))
 
 
 def _encoded(message: Any) -> bytes:

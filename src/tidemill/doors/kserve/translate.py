@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
 import numpy as np
 
-from tidemill.core.errors import MalformedRequest, WrongDatatype, WrongShape, WrongValue
+from tidemill.core.errors import MalformedRequest, NotOffered, WrongDatatype, WrongShape, WrongValue
 from tidemill.core.request import Predict
 from tidemill.core.tensor import DATATYPES, Array, Signature, Tensors, TensorSpec
 from tidemill.core.text import short
 from tidemill.doors import json_values
 from tidemill.doors.json_values import RANK_MAX
-from tidemill.doors.kserve import strings
+from tidemill.doors.kserve import classes, strings
 
 D = TypeVar("D")
 SIDE_MAX = 2**31
+NO_SHARED_MEMORY = "shared memory is not served; send the tensor itself, in bytes"
 
 
 class _Input(msgspec.Struct, Generic[D], gc=False):
@@ -58,12 +59,21 @@ class _Floats:
 
 
 class Question:
-    """A parsed infer request. `binary` names the outputs wanted as bytes; None is all of them."""
+    """A parsed infer request. `binary` names the outputs wanted as bytes; None is all of them. `classes` says of which
+    outputs so many largest values are wanted instead."""
 
-    __slots__ = ("binary", "id", "timeout_s", "work")
+    __slots__ = ("binary", "classes", "id", "timeout_s", "work")
 
-    def __init__(self, work: Predict, request_id: str, timeout_s: float | None, binary: Collection[str] | None) -> None:
+    def __init__(
+        self,
+        work: Predict,
+        request_id: str,
+        timeout_s: float | None,
+        binary: Collection[str] | None,
+        wanted: Mapping[str, int] | None = None,
+    ) -> None:
         self.work = work
+        self.classes = wanted
         self.id = request_id
         self.timeout_s = timeout_s
         self.binary = binary
@@ -94,8 +104,8 @@ def question(signature: Signature, body: bytes, json_length: int) -> Question:
     signature.check(tensors)
     if asked.outputs is None and asked.parameters is None:
         return Question(Predict(tensors), asked.id, None, ())
-    outputs, binary = _outputs(asked, signature)
-    return Question(Predict(tensors, outputs), asked.id, _timeout(asked.parameters), binary)
+    outputs, binary, wanted = _outputs(asked, signature)
+    return Question(Predict(tensors, outputs), asked.id, _timeout(asked.parameters), binary, wanted)
 
 
 _NO_BYTES = memoryview(b"")
@@ -141,6 +151,8 @@ def _array(signature: Signature, given: _Input[Any], tail: memoryview) -> tuple[
         if not 0 <= side <= SIDE_MAX:
             raise WrongShape(f"input {name!r} has shape {short(shape)}, expected sizes from 0 to {SIDE_MAX}")
         count *= side
+    if given.parameters is not None and "shared_memory_region" in given.parameters:
+        raise NotOffered(f"input {short(name)}: {NO_SHARED_MEMORY}")
     if given.parameters is not None and "binary_data_size" in given.parameters:
         size = given.parameters["binary_data_size"]
         if type(size) is not int or not 0 <= size <= len(tail):
@@ -200,22 +212,30 @@ def to_bytes(array: Array) -> bytes:
     return array.tobytes()
 
 
-def _outputs(asked: _Asked[Any], signature: Signature) -> tuple[tuple[str, ...], Collection[str] | None]:
+def _outputs(
+    asked: _Asked[Any], signature: Signature
+) -> tuple[tuple[str, ...], Collection[str] | None, dict[str, int]]:
+    """The outputs wanted, those of them in bytes (None: all), and those of which the largest values are wanted."""
     all_binary = bool(asked.parameters and asked.parameters.get("binary_data_output", False))
     if not asked.outputs:
-        return (), None if all_binary else ()
+        return (), None if all_binary else (), {}
     binary = []
+    wanted: dict[str, int] = {}
     for each in asked.outputs:
         own = each.parameters or {}
-        if "classification" in own or "shared_memory_region" in own:
-            raise MalformedRequest(f"output {short(each.name)}: classification and shared memory are not served")
+        if "shared_memory_region" in own:
+            raise NotOffered(f"output {short(each.name)}: {NO_SHARED_MEMORY}")
+        if count := classes.count_of(each.name, own.get("classification", 0)):
+            wanted[each.name] = count
         if own.get("binary_data", all_binary):
             binary.append(each.name)
     outputs = tuple(each.name for each in asked.outputs)
     if len(set(outputs)) != len(outputs):
         raise MalformedRequest(f"an output is asked for twice: {short(outputs)}")
     signature.check_outputs(outputs)
-    return outputs, binary
+    if wanted:
+        classes.check(signature, wanted)
+    return outputs, binary, wanted
 
 
 def _timeout(parameters: dict[str, Any] | None) -> float | None:

@@ -12,21 +12,24 @@ from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from tidemill.core import schemas
 from tidemill.core.contracts import Served
-from tidemill.core.errors import MalformedRequest, WrongDatatype, WrongShape, WrongValue
+from tidemill.core.errors import MalformedRequest, NotOffered, WrongDatatype, WrongShape, WrongValue
 from tidemill.core.request import Predict
 from tidemill.core.schemas import wire
 from tidemill.core.tensor import DATATYPES, DTYPES, Array, Tensors, TensorSpec
 from tidemill.doors.json_values import RANK_MAX
-from tidemill.doors.kserve import strings
+from tidemill.doors.kserve import classes, strings
+from tidemill.doors.kserve.translate import NO_SHARED_MEMORY
 
 Message: TypeAlias = Any
 """A message of the `inference` package; its fields are known at run time only."""
 
 ModelInferRequest = schemas.message("inference.ModelInferRequest")
 ModelInferResponse = schemas.message("inference.ModelInferResponse")
+ModelStreamInferResponse = schemas.message("inference.ModelStreamInferResponse")
 ModelMetadataResponse = schemas.message("inference.ModelMetadataResponse")
 
 CONTENTS = {
@@ -120,10 +123,21 @@ def _wanted(outputs: Iterable[Message]) -> tuple[str, ...]:
 
 
 def _check_parameters(place: str, entries: Mapping[str, Message]) -> None:
-    """Those that change what a tensor means are refused, for ignoring them would answer something else."""
+    """Those that say where a tensor lies are refused, for ignoring them would answer something else."""
     for name in entries:
-        if name.startswith("shared_memory") or name == "classification":
-            raise MalformedRequest(f"{place} has parameter {name!r}, which this server does not offer; leave it out")
+        if name.startswith("shared_memory"):
+            raise NotOffered(f"{place} has parameter {name!r}: {NO_SHARED_MEMORY}")
+
+
+def wanted_classes(message: Message) -> dict[str, int]:
+    """The outputs of a ModelInferRequest of which so many largest values are wanted. Raises `MalformedRequest`."""
+    found = {}
+    for output in message.outputs:
+        if "classification" in output.parameters:
+            given = parameters({"classification": output.parameters["classification"]})["classification"]
+            if count := classes.count_of(output.name, given):
+                found[output.name] = count
+    return found
 
 
 def _known(name: str, datatype: str) -> np.dtype[Any]:
@@ -200,6 +214,28 @@ def _values(tensor: Message, held: Any) -> Array:
 
 
 # -- out ---------------------------------------------------------------------------------------------------------------
+
+
+FINAL = ModelInferResponse(parameters={"triton_final_response": {"bool_param": True}}).SerializeToString()
+INFER_RESPONSE = 2
+
+
+def streamed(name: str, version: int, request_id: str, tensors: Tensors) -> bytes:
+    """An encoded ModelStreamInferResponse: `response`, marked as the one and last answer to its request."""
+    whole = response(name, version, request_id, tensors)
+    return b"".join((wire.lead(INFER_RESPONSE, len(whole) + len(FINAL)), whole, FINAL))
+
+
+def stream_refusal(body: bytes, words: str) -> bytes:
+    """An encoded ModelStreamInferResponse that tells why the request in `body` was refused, and which it was."""
+    try:
+        asked = ModelInferRequest.FromString(body)
+    except DecodeError:
+        asked = ModelInferRequest()
+    about = {"model_name": asked.model_name, "model_version": asked.model_version, "id": asked.id}
+    refusal = ModelStreamInferResponse(error_message=words, infer_response=about)
+    refusal.infer_response.parameters["triton_final_response"].bool_param = True
+    return bytes(refusal.SerializeToString())
 
 
 def response(name: str, version: int, request_id: str, tensors: Tensors) -> bytes:
