@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TENSORFLOW_PYTHON = Path(os.environ.get("TIDEMILL_TF_PYTHON", ROOT / ".venvs/tensorflow/bin/python"))
+SCHEMATHESIS = Path(os.environ.get("TIDEMILL_SCHEMATHESIS", ROOT / ".venvs/schemathesis/bin/st"))
 EVERYTHING = os.environ.get("CI") == "true" or os.environ.get("TIDEMILL_REQUIRE_ALL") == "1"
 
 
@@ -27,6 +28,13 @@ def tensorflow_python() -> Path:
     if not TENSORFLOW_PYTHON.is_file():
         _missing(f"no TensorFlow at {TENSORFLOW_PYTHON}: `make test` brings it, or TIDEMILL_TF_PYTHON names its Python")
     return TENSORFLOW_PYTHON
+
+
+def schemathesis() -> Path:
+    """The command of an environment with Schemathesis."""
+    if not SCHEMATHESIS.is_file():
+        _missing(f"no Schemathesis at {SCHEMATHESIS}: `make test` brings it, or TIDEMILL_SCHEMATHESIS names it")
+    return SCHEMATHESIS
 
 
 def _missing(reason: str) -> NoReturn:

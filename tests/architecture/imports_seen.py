@@ -11,10 +11,14 @@ import os
 import pkgutil
 import sys
 import threading
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 
 # Not subprocess.Popen: on Linux, ctypes asks `ldconfig` where a library lies, when NiceGUI is imported.
 WATCHED = {"socket.__new__", "socket.bind", "socket.connect", "socket.getaddrinfo", "os.fork"}
+
+
+ELSEWHERE = {"tidemill.engine.tensorflow"}
+"""What needs a library that lives in an environment of its own."""
 
 
 class Watch:
@@ -37,10 +41,16 @@ class Watch:
 
 
 def everything(watch: Watch) -> None:
+    with suppress(ImportError):  # binds to ::1 as it is imported, to see whether there is IPv6; the exporter of traces
+        importlib.import_module("urllib3.util.connection")  # brings it, and others take it where it is
+    watch.events.clear()
+
     import tidemill
 
     for module in pkgutil.walk_packages(tidemill.__path__, "tidemill."):
         watch.doing = module.name
+        if module.name in ELSEWHERE:
+            continue
         importlib.import_module(module.name)
 
 

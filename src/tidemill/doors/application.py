@@ -13,6 +13,7 @@ from tidemill.doors import admin, framework, operations
 from tidemill.doors.admin import Administration
 from tidemill.doors.hot import Doors
 from tidemill.doors.kserve import rest as kserve
+from tidemill.doors.openapi import rest as openapi
 from tidemill.doors.tfserving import rest as tfserving
 from tidemill.serve.answer import Service
 
@@ -29,8 +30,9 @@ def build(
     routes = [
         *kserve.routes(service, not_ready, settings.request_timeout_ms / 1000, settings.body_bytes_max),
         *tfserving.routes(service),
-        *operations.routes(metrics, not_ready, console_port, settings.metrics_path),
+        *operations.routes(metrics, not_ready, console_port),
         *admin.routes(service, administration),
+        *openapi.routes(),
     ]
     others = Starlette(
         routes=routes,

@@ -15,13 +15,9 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def routes(
-    metrics: Callable[[], bytes],
-    not_ready: Callable[[], list[str]],
-    console_port: Callable[[], int],
-    metrics_path: str = "",
+    metrics: Callable[[], bytes], not_ready: Callable[[], list[str]], console_port: Callable[[], int]
 ) -> list[Route]:
-    """`not_ready` gives the reasons, none when ready; `console_port` is 0 while there is no console; `metrics_path`
-    answers as `/metrics` does."""
+    """`not_ready` gives the reasons, none when ready; `console_port` is 0 while there is no console."""
 
     async def healthz(request: Request) -> Response:
         return reply({"status": "alive"})
@@ -41,6 +37,4 @@ def routes(
         return RedirectResponse(f"{request.url.scheme}://{f'[{host}]' if ':' in host else host}:{port}/")
 
     paths = {"/healthz": healthz, "/readyz": readyz, "/metrics": scrape, "/console": console, "/console/": console}
-    if metrics_path:
-        paths.setdefault(metrics_path, scrape)
     return [Route(path, endpoint, methods=["GET"]) for path, endpoint in paths.items()]

@@ -1,0 +1,62 @@
+"""Every address of the REST doors and what is said there, in one table; a test holds it against the routes."""
+
+from __future__ import annotations
+
+from tidemill.doors.openapi.document import Operation
+
+V2, TFS, ADMIN, OPERATION = "KServe V2", "TensorFlow Serving", "admin", "operation"
+EVENTS = "text/plain"
+
+
+def _versioned(method: str, path: str, tag: str, summary: str, **more: object) -> list[Operation]:
+    """At a model's address and at that of each version: `path` holds `*` where the version goes."""
+    return [
+        Operation(method, path.replace("*", ""), tag, summary, **more),  # type: ignore[arg-type]
+        Operation(method, path.replace("*", "/versions/{version}"), tag, f"{summary}, of one version", **more),  # type: ignore[arg-type]
+    ]
+
+
+def _labelled(method: str, path: str, tag: str, summary: str, **more: object) -> list[Operation]:
+    """At a label's address too, as TensorFlow Serving has it."""
+    labelled = Operation(method, path.replace("*", "/labels/{label}"), tag, f"{summary}, by label", **more)  # type: ignore[arg-type]
+    return [*_versioned(method, path, tag, summary, **more), labelled]
+
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation("GET", "/v2", V2, "What this server is", "ServerMetadata", key=False),
+    Operation("GET", "/v2/health/live", V2, "Whether it lives", "Live", key=False),
+    Operation("GET", "/v2/health/ready", V2, "Whether it takes traffic", "Ready", key=False, unready=True),
+    *_versioned("GET", "/v2/models/{name}*", V2, "A model's inputs and outputs", reply="ModelMetadata"),
+    *_versioned("GET", "/v2/models/{name}*/ready", V2, "Whether a model serves", reply="Ready"),
+    *_versioned("GET", "/v2/models/{name}*/config", V2, "A model's configuration in force", reply="ModelConfig"),
+    *_versioned("GET", "/v2/models/{name}*/stats", V2, "What was counted of a model", reply="Statistics"),
+    Operation("GET", "/v2/models/stats", V2, "What was counted of every model", "Statistics"),
+    Operation("POST", "/v2/repository/index", V2, "Every version that is known", "Index", "IndexRequest"),
+    Operation("POST", "/v2/repository/models/{name}/load", V2, "Load a model, or again", "", "RepositoryRequest", ""),
+    Operation("POST", "/v2/repository/models/{name}/unload", V2, "Unload a model", "", "RepositoryRequest", ""),
+    *_versioned("POST", "/v2/models/{name}*/infer", V2, "Ask a model", reply="InferResponse", body="InferRequest"),
+    Operation("GET", "/v1/models", TFS, "The models that can be asked, as OpenAI lists them", "ModelList"),
+    *_labelled("GET", "/v1/models/{name}*", TFS, "A model's versions and their states", reply="ModelStatus"),
+    *_labelled("GET", "/v1/models/{name}*/metadata", TFS, "A model's signature", reply="SignatureMetadata"),
+    *_labelled("POST", "/v1/models/{name}*:predict", TFS, "Predict", reply="PredictResponse", body="PredictRequest"),
+    *_labelled(
+        "POST", "/v1/models/{name}*:classify", TFS, "Classify", reply="ClassifyResponse", body="ExamplesRequest"
+    ),
+    *_labelled("POST", "/v1/models/{name}*:regress", TFS, "Regress", reply="RegressResponse", body="ExamplesRequest"),
+    Operation("GET", "/healthz", OPERATION, "Whether the process answers", "Health", key=False),
+    Operation("GET", "/readyz", OPERATION, "Whether it takes traffic, and why not", "Health", key=False, unready=True),
+    Operation("GET", "/metrics", OPERATION, "Prometheus' text", media=EVENTS, key=False),
+    Operation("GET", "/admin/v1/overview", ADMIN, "What runs", "Overview"),
+    Operation("GET", "/admin/v1/usage", ADMIN, "What was used", "Usage", query=("tenant", "since_ms")),
+    Operation("GET", "/admin/v1/lineage", ADMIN, "Where models come from", "Lineage"),
+    Operation(
+        "GET",
+        "/admin/v1/lineage/{name}/{version}/{file}",
+        ADMIN,
+        "The report of a compressed model",
+        media="text/html,application/json,image/png",
+    ),
+    Operation("GET", "/admin/v1/keys", ADMIN, "The keys, without their secrets", "Keys"),
+    Operation("POST", "/admin/v1/keys", ADMIN, "Make a key", "Key", body="KeyWish", status=201),
+    Operation("DELETE", "/admin/v1/keys/{key_id}", ADMIN, "Revoke a key", "Revoked"),
+)
