@@ -235,3 +235,33 @@ def test_an_address_that_is_none_is_misuse(repository: Path, tmp_path: Path, add
     ran = tidemill("serve", "--models", repository, "--data-dir", tmp_path, "--no-auth", "--otlp-endpoint", address)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert "http://HOST:4318" in ran.stderr
+
+
+def test_each_message_of_a_stream_is_a_span(traced: Server, collector: FakeCollector) -> None:
+    request = message("inference.ModelInferRequest")(
+        model_name="half",
+        inputs=[{"name": "input", "datatype": "FP32", "shape": [2]}],
+        raw_input_contents=[np.array([1, 2], np.float32).tobytes()],
+    )
+    parent = "3" * 32
+    metadata = (("traceparent", f"00-{parent}-{CALLER}-01"),)
+    with grpc.insecure_channel(traced.told["grpc_address"]) as channel:
+        stream = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+        answers = list(stream(iter([request.SerializeToString()] * 3), metadata=metadata, timeout=20))
+    assert len(answers) == 3
+
+    def names() -> list[str]:
+        return sorted(each.name for each in list(collector.spans) if each.trace_id.hex() == parent)
+
+    eventually(lambda: names() == ["compute"] * 3 + ["infer"] * 3 + ["queue"] * 3, "nine spans")
+
+
+def test_questions_about_models_are_not_traced(traced: Server, collector: FakeCollector) -> None:
+    asked = message("inference.ModelMetadataRequest")(name="half").SerializeToString()
+    unseen = "4" * 32
+    with grpc.insecure_channel(traced.told["grpc_address"]) as channel:
+        method = channel.unary_unary("/inference.GRPCInferenceService/ModelMetadata")
+        method(asked, metadata=(("traceparent", f"00-{unseen}-{CALLER}-01"),), timeout=20)
+    traced.predict("half", {"instances": [1]}, **{"x-request-id": "after-questions"})
+    spans_of(collector, "after-questions", 3)
+    assert unseen not in {each.trace_id.hex() for each in collector.spans}

@@ -23,6 +23,7 @@ from tidemill.assemble.choice import entries
 from tidemill.assemble.console_process import ConsoleProcess
 from tidemill.assemble.exposure import check_exposure
 from tidemill.assemble.inside import Inside
+from tidemill.assemble.readiness import unready
 from tidemill.assemble.view import View
 from tidemill.core import certificates, registry
 from tidemill.core.errors import InvalidSetting, LedgerUnavailable
@@ -30,7 +31,7 @@ from tidemill.core.package import ModelEntry, VersionPolicy
 from tidemill.core.settings import Settings
 from tidemill.deploy.aside import at_work
 from tidemill.deploy.controller import Controller, ControlPolicy
-from tidemill.deploy.local import FleetPolicy, LocalFleet, State
+from tidemill.deploy.local import FleetPolicy, LocalFleet
 from tidemill.deploy.steps import StepPolicy
 from tidemill.doors import application, grpc_server
 from tidemill.doors.listen import HttpServer, bind
@@ -242,12 +243,7 @@ class Owner:
             return ["draining"]
         if self.loading:
             return ["models are being loaded"]
-        ready = {each.name for each in self.fleet.replicas() if each.state is State.AVAILABLE}
-        return [
-            f"model {each.name} version {each.version} is {each.state}"
-            for each in self.fleet.replicas()
-            if each.name not in ready
-        ]
+        return unready(self.fleet.replicas(), self.settings.readiness)
 
     @property
     def http_url(self) -> str:

@@ -99,7 +99,9 @@ class View:
         owner = self._owner
         renewal = owner.renewal
         models = [
-            ModelSample(each.name, each.version, each.state is State.AVAILABLE, each.waiting, each.stats)
+            ModelSample(
+                each.name, each.version, each.state is State.AVAILABLE, each.waiting, each.stats, str(each.state)
+            )
             for each in owner.fleet.replicas()
         ]
         return ServiceSample(
@@ -110,6 +112,9 @@ class View:
             owner.commits.row_count,
             owner.commits.group_count,
             None if renewal is None else (renewal.current.not_after, renewal.failed),
+            ready=not owner.not_ready(),
+            draining=owner.draining,
+            started_at=owner.started_at,
         )
 
 

@@ -118,6 +118,7 @@ class Settings:
     # bounds of a request
     request_timeout_ms: int = _setting(60_000, "Deadline of a request that names none.", at_least=1, at_most=86_400_000)
     body_bytes_max: int = _setting(64 * 2**20, "Body of one request at most.", at_least=1024, at_most=2**31 - 1)
+    values_max: int = _setting(2**24, "Values in the tensors of one request at most.", at_least=1, at_most=2**31 - 1)
     header_bytes_max: int = _setting(16 * 2**10, "Headers of one request at most.", at_least=1024, at_most=2**20)
     header_timeout_ms: int = _setting(
         10_000, "Time for the headers of a request to arrive.", at_least=10, at_most=600_000
@@ -149,6 +150,11 @@ class Settings:
     )
     log_format: str = _setting("auto", "auto: human on a terminal, else json.", one_of=("auto", "human", "json"))
     log_level: str = _setting("info", "Least important line logged.", one_of=("debug", "info", "warning", "error"))
+    readiness: str = _setting(
+        "all",
+        "When /readyz says ready: all models serve (one version will do), or any of them.",
+        one_of=("all", "any"),
+    )
     access_log: bool = _setting(False, "Log a line for each request.")
     otlp_endpoint: str = _setting("", "Collector that takes a trace of each request, such as http://127.0.0.1:4318.")
     otlp_sample_percent: int = _setting(

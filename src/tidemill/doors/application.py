@@ -42,4 +42,4 @@ def build(
             Exception: framework.on_any_error,
         },
     )
-    return Doors(service, others, settings.body_bytes_max, settings.request_timeout_ms / 1000, settings.access_log)
+    return Doors(service, others, settings)

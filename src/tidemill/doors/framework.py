@@ -17,7 +17,8 @@ from tidemill.core.request import ANONYMOUS, Caller
 from tidemill.doors import problems
 from tidemill.doors.head import Head
 from tidemill.doors.json_values import render
-from tidemill.doors.way import check_admin, fresh_request_id
+from tidemill.doors.way import check_admin
+from tidemill.observe.log import REQUEST_ID
 from tidemill.serve.answer import Service
 
 log = logging.getLogger(__name__)
@@ -55,9 +56,8 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def on_any_error(request: Request, error: Exception) -> Response:
-    request_id = fresh_request_id()
-    log.error("a request failed in a way that was not foreseen", exc_info=error, extra={"request_id": request_id})
-    return problem(TidemillError(f"this server failed; its log tells more under {request_id}"))
+    log.error("a request failed in a way that was not foreseen", exc_info=error)
+    return problem(TidemillError(f"this server failed; its log tells more under {REQUEST_ID.get()}"))
 
 
 def _refuse_foreign_pages(request: Request, caller: Caller) -> None:

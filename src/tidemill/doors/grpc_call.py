@@ -22,6 +22,7 @@ from tidemill.core.request import ANONYMOUS, Caller, Predict
 from tidemill.core.settings import Settings
 from tidemill.core.tensor import Tensors
 from tidemill.doors import problems, way
+from tidemill.doors.head import check_values
 from tidemill.observe import trace
 from tidemill.observe.log import REQUEST_ID
 from tidemill.serve.answer import Service
@@ -69,20 +70,24 @@ class Calls:
         self.in_flight = 0
         self.ending = asyncio.Event()
         self._in_flight_max = settings.connections_max
+        self._values_max = settings.values_max
 
     def end(self) -> None:
         """Let streams end: they have no end of their own, and would hold up a server that is going down."""
         self.ending.set()
 
-    def handler(self, method: Method, *, keyless: bool = False, admin: bool = False) -> grpc.RpcMethodHandler:
-        """`method` as gRPC wants it. A `keyless` one answers whoever asks, an `admin` one those with an admin key."""
+    def handler(
+        self, method: Method, *, keyless: bool = False, admin: bool = False, infers: bool = False
+    ) -> grpc.RpcMethodHandler:
+        """`method` as gRPC wants it. A `keyless` one answers whoever asks, an `admin` one those with an admin key; one
+        that `infers` is traced."""
 
         async def handle(body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             call = Call()
             refused: TidemillError | None = None
             reply = b""
             self.in_flight += 1
-            span = None if keyless else trace.begin("infer", context.invocation_metadata(), {"rpc.system": "grpc"})
+            span = begin_span(context) if infers else None
             try:
                 self.read_head(call, context)
                 if not keyless:
@@ -98,16 +103,12 @@ class Calls:
             finally:
                 self.in_flight -= 1
                 if span is not None:
-                    status = None if refused is None else problems.grpc_status(refused)
-                    code = 0 if status is None else status.value[0]
-                    told = {"rpc.grpc.status_code": code, "tidemill.request_id": call.request_id}
-                    span.end(told, isinstance(refused, ServiceError))
+                    end_span(span, call, refused)
             if refused is not None:
                 # gRPC keeps what `abort` raises, and with its trace all that this frame holds: it holds no body then.
                 body = call.body = b""
                 return await refuse(context, call, refused)
-            if call.given_id:  # only to those who look: it costs as much as the parsing does
-                context.set_trailing_metadata((("x-request-id", call.request_id),))
+            context.set_trailing_metadata((("x-request-id", call.request_id),))
             return reply
 
         return grpc.unary_unary_rpc_method_handler(handle)
@@ -129,6 +130,7 @@ class Calls:
     async def predict(self, call: Call, served: Served, work: Predict, word: Callable[[Tensors], bytes]) -> bytes:
         """The outputs of `work`, which is held against the signature first, as `word` puts them: what it cannot put is
         not charged."""
+        check_values(work.inputs, self._values_max)
         served.signature.check(work.inputs)
         served.signature.check_outputs(work.outputs)
         request = way.inference_request(
@@ -160,6 +162,19 @@ class Calls:
                 retry_after_s=RETRY_AFTER_S,
             )
         call.until = way.deadline(context.time_remaining(), self.timeout_s)
+
+
+def begin_span(context: grpc.aio.ServicerContext[bytes, bytes]) -> trace.Span | None:
+    """None while nothing is traced."""
+    if trace.STATE.recorder is None:
+        return None
+    return trace.begin("infer", context.invocation_metadata(), {"rpc.system": "grpc"})
+
+
+def end_span(span: trace.Span, call: Call, refused: TidemillError | None) -> None:
+    status = 0 if refused is None else problems.grpc_status(refused).value[0]
+    told = {"rpc.grpc.status_code": status, "tidemill.request_id": call.request_id}
+    span.end(told, isinstance(refused, ServiceError))
 
 
 def parsed(message_class: Any, body: bytes) -> Any:

@@ -14,7 +14,7 @@ import grpc
 
 from tidemill.core.errors import Draining, TidemillError
 from tidemill.doors import way
-from tidemill.doors.grpc_call import Call, Calls, Method, refuse
+from tidemill.doors.grpc_call import Call, Calls, Method, begin_span, end_span, refuse
 from tidemill.observe.log import REQUEST_ID
 
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
@@ -108,9 +108,15 @@ class _Stream:
         call.given_id = f"{opening.given_id}/{number}" if opening.given_id else ""
         call.until = way.deadline(self._context.time_remaining(), calls.timeout_s)
         call.body = body
+        refused: TidemillError | None = None
+        span = None if self._keyless else begin_span(self._context)
         try:
             if not self._keyless:
                 call.caller = calls.service.identity.recognise(call.credential)
             return await self._method(call)
         except Exception as error:  # noqa: BLE001 - `refusal` logs what was not foreseen
-            return self._told(call, calls.refusal(call, error))
+            refused = calls.refusal(call, error)
+            return self._told(call, refused)
+        finally:
+            if span is not None:
+                end_span(span, call, refused)

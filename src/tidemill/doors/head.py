@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
 from tidemill.core.errors import MalformedRequest, RequestTooLarge, UnsupportedEncoding
+from tidemill.core.tensor import Tensors
 from tidemill.doors.way import checked_request_id
 from tidemill.observe.log import REQUEST_ID
 
@@ -73,6 +74,34 @@ class Head:
 def too_large(size: int, body_bytes_max: int) -> RequestTooLarge:
     return RequestTooLarge(
         f"the body has {size} bytes or more, the most allowed is {body_bytes_max} (--body-bytes-max)"
+    )
+
+
+COMMAS_BESIDES = 1024
+"""Those between the names, shapes and parameters of tensors."""
+
+
+def check_commas(body: bytes, json_length: int, values_max: int) -> None:
+    """Refuse JSON with more values than are taken, before each of them becomes an object of Python's.
+
+    Values stand between commas; those within texts are counted too, which only a body of many megabytes of commas
+    notices. Raises `RequestTooLarge`.
+    """
+    commas = body.count(b",") if json_length < 0 else body.count(b",", 0, json_length)
+    if commas >= values_max + COMMAS_BESIDES:
+        raise too_many(commas + 1, values_max)
+
+
+def check_values(tensors: Tensors, values_max: int) -> None:
+    """Raises `RequestTooLarge`."""
+    count = sum(array.size for array in tensors.values())
+    if count > values_max:
+        raise too_many(count, values_max)
+
+
+def too_many(count: int, values_max: int) -> RequestTooLarge:
+    return RequestTooLarge(
+        f"the request has {count} values, the most allowed is {values_max} (--values-max); ask in parts"
     )
 
 

@@ -6,19 +6,22 @@ Runs on the owner's loop. The order is the request's way: head, model, identity 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import time
+from collections.abc import MutableMapping
 from functools import lru_cache
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
 from tidemill.core.contracts import Served
-from tidemill.core.errors import Draining, MethodNotAllowed, RequestCancelled, TidemillError
+from tidemill.core.errors import Draining, MalformedRequest, MethodNotAllowed, RequestCancelled, TidemillError
+from tidemill.core.settings import Settings
 from tidemill.core.tensor import Signature, Tensors
 from tidemill.doors import kserve, problems, raw, tfserving, way
-from tidemill.doors.head import ASGIApp, Head, Receive, Scope, Send, read_body, too_large
+from tidemill.doors.head import ASGIApp, Head, Receive, Scope, Send, check_commas, check_values, read_body, too_large
 from tidemill.doors.listen import Connection
 from tidemill.observe import trace
 from tidemill.observe.log import REQUEST_ID
@@ -70,23 +73,42 @@ def route_of(path: str) -> Route | None:
     return Route(tfserving.DIALECTS[found["tf_verb"]], found["tf"], found["tf_version"], found["tf_label"])
 
 
+def named(scope: Scope, send: Send) -> Send:
+    """`send` for a request that the framework answers: under the caller's id, or one of ours where that is none."""
+    if scope["type"] != "http":
+        return send
+    request_id = ""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            with contextlib.suppress(MalformedRequest):  # those who need a head of the request refuse it by that
+                request_id = way.checked_request_id(value.decode("latin-1"))
+    request_id = request_id or way.fresh_request_id()
+    REQUEST_ID.set(request_id)
+
+    async def send_named(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+        await send(message)
+
+    return send_named
+
+
 class Doors:
     """The ASGI application: hot routes here, the rest to `others`."""
 
-    def __init__(
-        self, service: Service, others: ASGIApp, body_bytes_max: int, request_timeout_s: float, access_log: bool
-    ) -> None:
+    def __init__(self, service: Service, others: ASGIApp, settings: Settings) -> None:
         self._service = service
         self._others = others
-        self._body_bytes_max = body_bytes_max
-        self._request_timeout_s = request_timeout_s
-        self._access_log = access_log
+        self._body_bytes_max = settings.body_bytes_max
+        self._values_max = settings.values_max
+        self._request_timeout_s = settings.request_timeout_ms / 1000
+        self._access_log = settings.access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = route_of(scope["path"]) if scope["type"] == "http" else None
         try:
             if route is None:
-                await self._others(scope, receive, send)
+                await self._others(scope, receive, named(scope, send))
             else:
                 await self._answer(route, scope, receive, send)
         except asyncio.CancelledError:
@@ -98,7 +120,9 @@ class Doors:
             else:  # the drain ran out
                 over = Draining("this server went down before the answer was ready; ask another", retry_after_s=1.0)
                 self._service.failed(None, over.code)
-                if not connection.reply_now(*problems.reply(over)):
+                status, headers, reply = problems.reply(over)
+                headers.append((b"x-request-id", REQUEST_ID.get().encode()))
+                if not connection.reply_now(status, headers, reply):
                     connection.transport.close()
 
     async def _answer(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
@@ -146,7 +170,12 @@ class Doors:
                 body = await read_body(receive, self._body_bytes_max)
             elif len(body) > self._body_bytes_max:
                 raise too_large(len(body), self._body_bytes_max)
+            many = len(body) > self._values_max  # a value takes a byte at least
+            if many:
+                check_commas(body, head.json_length, self._values_max)
             asked = dialect.question(served.signature, body, head)
+            if many:
+                check_values(asked.work.inputs, self._values_max)
             until = way.deadline(asked.timeout_s or head.timeout_s, self._request_timeout_s)
             request = way.inference_request(caller, served, asked.work, head.given_id, head.request_id, body, until)
             async with service.open(caller, request) as pieces:

@@ -5,6 +5,7 @@ Counting happens in plain numbers (`stats.py`); they are turned into samples onl
 
 from __future__ import annotations
 
+import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
@@ -14,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 
+from tidemill import __version__
 from tidemill.observe.histogram import Histogram
 from tidemill.observe.stats import ModelStats
 
@@ -31,6 +33,11 @@ NAMES = {
     "tidemill_charges": "Charges made durable.",
     "tidemill_charge_groups": "Commits that made them durable.",
     "tidemill_connections": "Open HTTP connections.",
+    "tidemill_model_state": "1 for the state that the version is in, as TensorFlow Serving calls it.",
+    "tidemill_ready": "1 while /readyz says ready, else 0.",
+    "tidemill_draining": "1 from the signal to stop on, else 0.",
+    "tidemill_start_time_seconds": "Unix time at which the service started.",
+    "tidemill_build_info": "1; the labels are the versions of Tidemill and of Python.",
     "tidemill_tls_expiry_timestamp_seconds": "Unix time at which the certificate in use expires; absent without TLS.",
     "tidemill_tls_renewal_failed": "1 while the certificate's files cannot be used and the old one serves on.",
     "tidemill_process_cpu_seconds": "CPU time of the owner process.",
@@ -41,12 +48,15 @@ NAMES = {
 class ModelSample:
     """One model's line-up at the moment of a scrape."""
 
-    __slots__ = ("name", "ready", "stats", "version", "waiting")
+    __slots__ = ("name", "ready", "state", "stats", "version", "waiting")
 
-    def __init__(self, name: str, version: int, ready: bool, waiting: int, stats: ModelStats) -> None:
+    def __init__(
+        self, name: str, version: int, ready: bool, waiting: int, stats: ModelStats, state: str = "UNKNOWN"
+    ) -> None:
         self.name = name
         self.version = version
         self.ready = ready
+        self.state = state
         self.waiting = waiting
         self.stats = stats
 
@@ -54,7 +64,18 @@ class ModelSample:
 class ServiceSample:
     """The service's line-up at the moment of a scrape."""
 
-    __slots__ = ("charge_groups", "charges", "connections", "failures", "in_flight", "models", "tls")
+    __slots__ = (
+        "charge_groups",
+        "charges",
+        "connections",
+        "draining",
+        "failures",
+        "in_flight",
+        "models",
+        "ready",
+        "started_at",
+        "tls",
+    )
 
     def __init__(
         self,
@@ -65,6 +86,9 @@ class ServiceSample:
         charges: int,
         charge_groups: int,
         tls: tuple[float, bool] | None = None,
+        ready: bool = False,
+        draining: bool = False,
+        started_at: float = 0.0,
     ) -> None:
         """`tls`: when the certificate expires, and whether the last renewal failed."""
         self.models = models
@@ -74,6 +98,9 @@ class ServiceSample:
         self.charges = charges
         self.charge_groups = charge_groups
         self.tls = tls
+        self.ready = ready
+        self.draining = draining
+        self.started_at = started_at
 
 
 class Exposition:
@@ -94,6 +121,7 @@ class Exposition:
         labels = ("model", "version")
         requests, rows = _counter("tidemill_requests", labels), _counter("tidemill_rows", labels)
         waiting, ready = _gauge("tidemill_waiting", labels), _gauge("tidemill_model_ready", labels)
+        state = _gauge("tidemill_model_state", (*labels, "state"))
         failures = _counter("tidemill_failures", ("model", "code"))
         failed: Counter[tuple[str, str]] = Counter()
         latency, queue = _histogram("tidemill_request_seconds"), _histogram("tidemill_queue_seconds")
@@ -105,6 +133,7 @@ class Exposition:
             rows.add_metric(where, stats.rows)
             waiting.add_metric(where, model.waiting)
             ready.add_metric(where, float(model.ready))
+            state.add_metric((*where, model.state), 1)
             for code, count in stats.failures.items():
                 failed[model.name, code] += count  # over all versions: two series of one name would spoil the page
             for family, histogram in (
@@ -118,11 +147,17 @@ class Exposition:
             failed["", code] += count
         for known, count in failed.items():
             failures.add_metric(known, count)
-        yield from (requests, failures, rows, latency, queue, compute, batch, waiting, ready)
+        yield from (requests, failures, rows, latency, queue, compute, batch, waiting, ready, state)
         yield _gauge("tidemill_in_flight", value=sample.in_flight)
         yield _gauge("tidemill_connections", value=sample.connections)
         yield _counter("tidemill_charges", value=sample.charges)
         yield _counter("tidemill_charge_groups", value=sample.charge_groups)
+        yield _gauge("tidemill_ready", value=float(sample.ready))
+        yield _gauge("tidemill_draining", value=float(sample.draining))
+        yield _gauge("tidemill_start_time_seconds", value=sample.started_at)
+        build = _gauge("tidemill_build_info", ("version", "python"))
+        build.add_metric((__version__, platform.python_version()), 1)
+        yield build
         expiry, failed_renewal = sample.tls or (None, None)
         yield _gauge("tidemill_tls_expiry_timestamp_seconds", value=expiry)
         yield _gauge("tidemill_tls_renewal_failed", value=None if failed_renewal is None else float(failed_renewal))

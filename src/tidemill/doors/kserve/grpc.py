@@ -37,7 +37,7 @@ def handler(calls: Calls) -> grpc.GenericRpcHandler:
             ("ServerMetadata", calls.handler(partial(_server_metadata, calls), keyless=True)),
             ("ModelReady", calls.handler(partial(_model_ready, calls))),
             ("ModelMetadata", calls.handler(partial(_model_metadata, calls))),
-            ("ModelInfer", calls.handler(partial(grpc_infer.infer, calls))),
+            ("ModelInfer", calls.handler(partial(grpc_infer.infer, calls), infers=True)),
             ("ModelStreamInfer", stream_handler(calls, partial(grpc_infer.streamed, calls), grpc_infer.refused)),
             ("ModelConfig", calls.handler(partial(grpc_control.config, calls))),
             ("ModelStatistics", calls.handler(partial(grpc_control.stats, calls))),

@@ -33,6 +33,10 @@ ReloadConfigRequest = schemas.message("tensorflow.serving.ReloadConfigRequest")
 ReloadConfigResponse = schemas.message("tensorflow.serving.ReloadConfigResponse")
 
 
+INFERS = frozenset({"Predict", "Classify", "Regress", "MultiInference"})
+"""What a trace is made of; the others ask about models."""
+
+
 def handlers(calls: Calls) -> tuple[grpc.GenericRpcHandler, ...]:
     """The methods of both services."""
     prediction = {
@@ -44,7 +48,10 @@ def handlers(calls: Calls) -> tuple[grpc.GenericRpcHandler, ...]:
     }
     model = {"GetModelStatus": _status, "HandleReloadConfigRequest": _reload}
     return tuple(
-        service_handler(service, [(name, calls.handler(partial(method, calls))) for name, method in methods.items()])
+        service_handler(
+            service,
+            [(name, calls.handler(partial(method, calls), infers=name in INFERS)) for name, method in methods.items()],
+        )
         for service, methods in ((PREDICTION_SERVICE, prediction), (MODEL_SERVICE, model))
     )
 
