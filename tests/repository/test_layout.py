@@ -7,7 +7,7 @@ import pytest
 import crafted
 from crafted import save
 from tidemill.core.errors import RefusedModel, UnknownModel
-from tidemill.repository import layout
+from tidemill.repository import layout, model_config
 
 BAD_NAMES = ["", ".hidden", "..", "a/b", "a b", "ü", "-x", "a" * 129, "a\n", "%2e", "a:b", "a@1"]
 
@@ -168,7 +168,7 @@ def test_what_is_no_list_of_names_is_left_alone(repository: Path, monkeypatch: p
     place.write_bytes(b"caf\xe9")
     assert layout.package("half", 2, place.parent).config.labels == ()
     place.write_text("a\nb")
-    monkeypatch.setattr(layout, "LABELS_BYTES_MAX", 2)
+    monkeypatch.setattr(model_config, "LABELS_BYTES_MAX", 2)
     assert layout.package("half", 2, place.parent).config.labels == ()
 
 

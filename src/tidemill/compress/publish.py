@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError
 
 from tidemill.core.errors import DiskFull, RefusedModel
 from tidemill.core.package import ModelPackage
-from tidemill.repository import layout, lineage
+from tidemill.repository import layout, lineage, model_config
 from tidemill.repository.lineage import FileRecord, Lineage, Manifest
 
 MODEL_NAME = "model.onnx"
@@ -140,7 +140,7 @@ def side_files(of: ModelPackage) -> Iterator[tuple[Path, str]]:
     own = {
         of.path.name,
         layout.MANIFEST_NAME,
-        layout.CONFIG_NAME,
+        model_config.CONFIG_NAME,
         MODEL_NAME,
         *(path.name for path in weights_files(of.path)),
     }
@@ -160,9 +160,13 @@ def side_files(of: ModelPackage) -> Iterator[tuple[Path, str]]:
                 " keep there what belongs to it alone"
             )
         yield path, path.name
-    for config in (of.path.with_suffix(".toml"), folder / layout.CONFIG_NAME, folder.parent / layout.CONFIG_NAME):
+    for config in (
+        of.path.with_suffix(".toml"),
+        folder / model_config.CONFIG_NAME,
+        folder.parent / model_config.CONFIG_NAME,
+    ):
         if config.is_file() and (config.parent == folder or whole):
-            yield config, layout.CONFIG_NAME
+            yield config, model_config.CONFIG_NAME
             return
 
 

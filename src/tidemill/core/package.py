@@ -43,11 +43,15 @@ class Batching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[batching]` of `tidemill.toml`.
 
     `batched` overrules what the signature tells: true for a model of free shape whose dimension 0 is a batch.
-    `max_batch` is in rows; None takes the service's default.
+    `max_batch` is in rows, `queue_max` in requests; None takes the service's default. `max_delay_ms` is how long a
+    batch may wait for more rows while an engine is free, `preferred` are the sizes in rows that it waits for.
     """
 
     batched: bool | None = None
     max_batch: Annotated[int, msgspec.Meta(ge=1, le=65536)] | None = None
+    queue_max: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
+    max_delay_ms: Annotated[float, msgspec.Meta(ge=0, le=60_000)] | None = None
+    preferred: tuple[Annotated[int, msgspec.Meta(ge=1, le=65536)], ...] = ()
     padding: Padding | None = None
 
 
@@ -93,7 +97,8 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`tidemill.toml` beside a model. `inputs` and `outputs` declare the signature of an `echo` model only.
 
-    `threads` and `instances` are those of the settings; None takes the service's. `signature` is the one of a
+    `file` names the model's file in its version's folder, where that holds several. `threads` and `instances` are
+    those of the settings; None takes the service's. `signature` is the one of a
     SavedModel's several that is served; None takes `serving_default`, or the only one. `providers` are onnxruntime's,
     the first that can run an operator does, `cpu` is always the last; None takes the service's.
     `labels` are the names of the classes that the model's scores stand for, in their order; else the lines of
@@ -102,6 +107,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     engine: str | None = None
+    file: str | None = None
     signature: str | None = None
     providers: tuple[str, ...] | None = None
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] | None = None

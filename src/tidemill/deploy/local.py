@@ -70,7 +70,7 @@ class LocalFleet:
             return replica
         replica.adopt(opened.engine.signature, opened.rows_apart)
         self._replicas[replica.name, replica.version] = replica
-        lane_policy = LanePolicy(replica.batched, replica.rows_max, policy.waiting_max, inline_s_max, opened.padder)
+        lane_policy = LanePolicy(replica.batched, replica.rows_max, replica.waiting_max, inline_s_max, opened.padder)
         replica.lane = Lane(opened.engine, lane_policy, replica.stats, time.monotonic, opened.warm_up_s, opened.narrow)
         replica.state = State.AVAILABLE
         self._name_newest(replica.name)

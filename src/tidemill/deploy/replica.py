@@ -56,7 +56,7 @@ class Replica:
         self.engine_name = package.config.engine or (
             ENGINE_OF_FORMAT.get(package.format, package.format) if policy.engine == "auto" else policy.engine
         )
-        self._waiting_max = policy.waiting_max
+        self.waiting_max = package.config.batching.queue_max or policy.waiting_max
         self.platform = f"{RUNTIME_OF_ENGINE.get(self.engine_name, self.engine_name)}_{package.format}"
         price = package.config.price.call_nanos
         self.price_nanos = policy.call_nanos if price is None else price
@@ -92,7 +92,7 @@ class Replica:
             backend=RUNTIME_OF_ENGINE.get(self.engine_name, self.engine_name),
             rows_max=self.rows_max if self.batched else 0,
             instances=self.lane.instances if self.lane else 1,
-            waiting_max=self._waiting_max,
+            waiting_max=self.waiting_max,
         )
 
     def counts(self) -> Counts:

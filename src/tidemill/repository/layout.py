@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import re
-import tomllib
 from pathlib import Path
 
 import msgspec
 
 from tidemill.core.errors import RefusedModel, UnknownModel
-from tidemill.core.package import ModelConfig, ModelEntry, ModelPackage, VersionPolicy, Versions, overlaid
+from tidemill.core.package import ModelConfig, ModelEntry, ModelPackage, VersionPolicy, overlaid
 from tidemill.core.tensor import Signature
-from tidemill.repository import formats, onnx_files, saved_model
+from tidemill.repository import formats, model_config, onnx_files, saved_model, triton_config
 
-CONFIG_NAME = "tidemill.toml"
+log = logging.getLogger(__name__)
+
 MANIFEST_NAME = "manifest.json"
-LABELS_NAME = "labels.txt"
-LABELS_BYTES_MAX = 4_000_000
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
 VERSION = re.compile(r"[0-9]{1,18}")
 HOLDS_NONE = "holds no model: no ONNX, OpenVINO IR, SavedModel or GGUF"
@@ -102,14 +101,17 @@ def versions_at(name: str, base: Path) -> dict[int, Path]:
 def package(name: str, version: int, path: Path, above: ModelConfig | None = None) -> ModelPackage:
     """The model at `path`, checked as far as that goes without an engine; what `above` says comes before its own
     `tidemill.toml`. Raises `RefusedModel` with the reason."""
-    config = overlaid(config_of(path), above)
+    said = said_of(path)
+    for note in said.notes:
+        log.info("%s: no effect here: %s", path.parent / triton_config.NAME, note, extra={"model": name})
+    config = overlaid(said.config, above)
     if config.engine == "echo":
         return ModelPackage(name, version, path, "echo", 0, config, bounded=True)
-    found = formats.recognise(path)
+    found = formats.recognise(_named(path, config.file))
     if found is None:
         raise RefusedModel(f"{path} {HOLDS_NONE}")
     if not config.labels:
-        config = msgspec.structs.replace(config, labels=_labels(path))
+        config = msgspec.structs.replace(config, labels=model_config.labels(path, said.labels_file))
     signature: Signature | None = None
     bounded = False
     if found.format == "onnx":
@@ -125,6 +127,22 @@ def package(name: str, version: int, path: Path, above: ModelConfig | None = Non
     else:
         raise RefusedModel(f"{found.path} is a {found.format} model, and no engine here serves that format")
     return ModelPackage(name, version, found.path, found.format, size, config, signature, bounded, _source(path))
+
+
+def said_of(path: Path) -> triton_config.Said:
+    """What the version at `path` says of itself. Raises `RefusedModel`."""
+    return model_config.read(path, path.parent if path.is_dir() and VERSION.fullmatch(path.name) else None)
+
+
+def _named(path: Path, file: str | None) -> Path:
+    """The file that a model's configuration names in its version's folder. Raises `RefusedModel`."""
+    if file is None:
+        return path
+    if "/" in file or "\\" in file or file in ("", ".", "..") or "\0" in file:
+        raise RefusedModel(f"{path}: file = {file!r} is no name of a file in it")
+    if not path.is_dir() or not (path / file).exists():
+        raise RefusedModel(f"{path} holds no {file!r}, the file that its configuration names")
+    return path / file
 
 
 def checked_name(name: str, path: Path) -> str:
@@ -148,48 +166,13 @@ def _path(model: str) -> Path:
 
 def _is_model(path: Path) -> bool:
     try:
-        return formats.recognise(path) is not None or config_of(path).engine == "echo"
+        return formats.recognise(path) is not None or said_of(path).config.engine == "echo"
     except RefusedModel:
         return True  # there is one, and it will be refused with its reason
 
 
 def _holds_model(path: Path) -> bool:
     return any(entry.is_dir() and VERSION.fullmatch(entry.name) for entry in path.iterdir()) or _is_model(path)
-
-
-def config_of(path: Path) -> ModelConfig:
-    """`tidemill.toml` in the version's folder, else in the model's; `NAME.toml` beside a bare file. Raises
-    `RefusedModel`."""
-    if path.is_file():
-        places = [path.with_suffix(".toml")]
-    else:
-        places = [path / CONFIG_NAME]
-        if VERSION.fullmatch(path.name):
-            places.append(path.parent / CONFIG_NAME)
-    for place in places:
-        if place.is_file():
-            try:
-                config = msgspec.convert(tomllib.loads(place.read_text("utf-8")), ModelConfig)
-            except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
-                raise RefusedModel(f"{place}: {error}") from error
-            if config.versions != Versions() and VERSION.fullmatch(place.parent.name):
-                raise RefusedModel(f"{place}: [versions] belongs beside the version folders, into {path.parent}")
-            return config
-    return ModelConfig()
-
-
-def _labels(path: Path) -> tuple[str, ...]:
-    """The classes of a model by name, one a line of `labels.txt` in the version's folder.
-
-    A file that cannot be a list of names is somebody's own, and counts as none.
-    """
-    place = path / LABELS_NAME
-    if not path.is_dir() or not place.is_file() or place.stat().st_size > LABELS_BYTES_MAX:
-        return ()
-    try:
-        return tuple(place.read_text("utf-8").splitlines())
-    except UnicodeDecodeError:
-        return ()
 
 
 def _source(path: Path) -> str:

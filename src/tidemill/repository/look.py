@@ -13,7 +13,7 @@ import msgspec
 
 from tidemill.core.errors import RefusedModel, UnknownModel
 from tidemill.core.package import ModelConfig, ModelEntry, VersionPolicy, Versions, overlaid
-from tidemill.repository import layout
+from tidemill.repository import layout, model_config
 
 FILES_MAX = 10_000
 """Files of one version that are looked at."""
@@ -72,7 +72,7 @@ def parsed_policy(text: str) -> VersionPolicy:
 
 def _seen(path: Path, above: ModelConfig | None) -> Seen:
     try:
-        config = overlaid(layout.config_of(path), above)
+        config = overlaid(layout.said_of(path).config, above)
     except RefusedModel:
         config = ModelConfig()  # loading it raises the same
     files = tuple(_files(path))
@@ -82,8 +82,9 @@ def _seen(path: Path, above: ModelConfig | None) -> Seen:
 def _own_config(found: dict[int, Path]) -> ModelConfig:
     """Of the model's folder, which lies above its versions or is its only one."""
     for path in found.values():
-        folder = path.parent if path.is_dir() and layout.VERSION.fullmatch(path.name) else path
-        return layout.config_of(folder)
+        if path.is_dir() and layout.VERSION.fullmatch(path.name):
+            return model_config.read(path.parent, None).config
+        return model_config.read(path, None).config
     return ModelConfig()
 
 

@@ -1,0 +1,166 @@
+"""Triton's `config.pbtxt` beside a model, as our `ModelConfig`; read by the owner and the command line.
+
+What changes no answer is told once in the log; what would change one and cannot be done here is refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tidemill.core.errors import InvalidSetting, RefusedModel
+from tidemill.core.package import Batching, ModelConfig, Versions
+from tidemill.core.text import short
+from tidemill.repository import text_proto
+
+NAME = "config.pbtxt"
+ENGINES = {
+    "onnxruntime": "onnx",
+    "onnxruntime_onnx": "onnx",
+    "openvino": "openvino",
+    "tensorflow": None,
+    "tensorflow_savedmodel": None,
+    "": None,
+}
+"""Triton's backend or platform -> our engine; None: the one for the format of the file."""
+UNDERSTOOD = frozenset(
+    (
+        *("name", "platform", "backend", "max_batch_size", "input", "output", "instance_group", "dynamic_batching"),
+        *("version_policy", "default_model_filename", "parameters", "model_transaction_policy"),
+    )
+)
+WITHOUT_EFFECT = {
+    "optimization": "the engines here optimise every graph",
+    "model_warmup": "every model is warmed up with zeros",
+    "response_cache": "there is no cache of answers yet",
+    "metric_tags": "metrics bear the model and its version",
+    "model_metrics": "metrics are the same for every model",
+    "cc_model_filenames": "there is no GPU",
+    "runtime": "the engine brings its own",
+}
+IMPOSSIBLE = {
+    "ensemble_scheduling": "ensembles are not served from a config.pbtxt",
+    "sequence_batching": "requests are answered each for itself, in no order",
+    "batch_input": "no input is made by the server",
+    "batch_output": "outputs are parted by rows alone",
+    "model_operations": "an engine loads no operators of a file",
+    "model_repository_agents": "nothing here decrypts or checks a model before it is loaded",
+}
+PARAMETERS = {"intra_op_thread_count": "threads"}
+
+
+class Said(msgspec.Struct, frozen=True):
+    """`notes` tell what has no effect. `labels_file` is the file of the classes' names, beside `config.pbtxt`."""
+
+    config: ModelConfig
+    notes: tuple[str, ...] = ()
+    labels_file: str = ""
+
+
+def read(path: Path, model: str) -> Said:
+    """Raises `RefusedModel`."""
+    try:
+        text = text_proto.text_of(path)
+        names = text_proto.fields(text, path)
+        for name in names:
+            if name in IMPOSSIBLE:
+                raise RefusedModel(f"{path}: {name} cannot be done here: {IMPOSSIBLE[name]}")
+            if name not in UNDERSTOOD and name not in WITHOUT_EFFECT:
+                raise RefusedModel(f"{path}: {name} is no field of a model's configuration that is known here")
+        said = text_proto.parse(text, "inference.ModelConfig", path, lenient=True)
+    except InvalidSetting as error:
+        raise RefusedModel(error.message) from error
+    notes = [f"{name}: {WITHOUT_EFFECT[name]}" for name in dict.fromkeys(names) if name in WITHOUT_EFFECT]
+    try:
+        return _understood(said, model, "max_batch_size" in names, notes)
+    except (RefusedModel, msgspec.ValidationError) as error:
+        raise RefusedModel(f"{path}: {error}") from error
+
+
+def _understood(said: Any, model: str, sized: bool, notes: list[str]) -> Said:
+    if said.name not in ("", model):
+        raise RefusedModel(f"name is {short(said.name)}, and the folder is {model!r}; they are one")
+    if said.model_transaction_policy.decoupled:
+        raise RefusedModel("decoupled: a request has one answer here")
+    _check_tensors(said)
+    threads = None
+    for name, parameter in sorted(said.parameters.items()):
+        if name in PARAMETERS and parameter.string_value.isdecimal():
+            threads = int(parameter.string_value)
+        else:
+            notes.append(f"parameters {short(name)}: not known here")
+    filename = said.default_model_filename
+    given = {
+        "engine": _engine(said),
+        "threads": threads,
+        "instances": _instances(said, notes),
+        "file": filename or None,
+        "batching": msgspec.to_builtins(_batching(said, sized, notes)),
+        "versions": msgspec.to_builtins(Versions(policy=_policy(said.version_policy))),
+    }
+    labels = [output.label_filename for output in said.output if output.label_filename]
+    if len(labels) > 1:
+        notes.append("label_filename: of several, none; classes are those of one output")
+    config = msgspec.convert({name: value for name, value in given.items() if value is not None}, ModelConfig)
+    return Said(config, tuple(notes), labels[0] if len(labels) == 1 else "")
+
+
+def _engine(said: Any) -> str | None:
+    for word in (said.backend, said.platform):
+        if word not in ENGINES:
+            raise RefusedModel(f"backend {short(word)} is not served; onnxruntime, openvino and tensorflow are")
+    return ENGINES[said.backend] or ENGINES[said.platform]
+
+
+def _check_tensors(said: Any) -> None:
+    for tensor in (*said.input, *said.output):
+        if tensor.HasField("reshape") and list(tensor.reshape.shape) != list(tensor.dims):
+            raise RefusedModel(
+                f"tensor {short(tensor.name)} is to be reshaped from {list(tensor.dims)} to"
+                f" {list(tensor.reshape.shape)}; shapes are the model's own here: leave reshape out, and ask with them"
+            )
+        if tensor.is_shape_tensor:
+            raise RefusedModel(f"tensor {short(tensor.name)} is a shape tensor, which TensorRT alone has")
+    for tensor in said.input:
+        if tensor.allow_ragged_batch:
+            raise RefusedModel(f"input {short(tensor.name)} allows ragged batches, which no engine here takes")
+
+
+def _instances(said: Any, notes: list[str]) -> int | None:
+    groups = list(said.instance_group)
+    if any(group.kind == group.KIND_GPU or group.gpus for group in groups):
+        notes.append("instance_group: models run on the CPU here")
+    return sum(max(group.count, 1) for group in groups) or None
+
+
+def _batching(said: Any, sized: bool, notes: list[str]) -> Batching:
+    """Where nothing is said of `max_batch_size`, Triton asks the model, and so do we; 0 says that dimension 0 is no
+    batch."""
+    size = said.max_batch_size
+    if size < 0:
+        raise RefusedModel(f"max_batch_size is {size}, expected 0 or more")
+    joined = said.HasField("dynamic_batching")
+    if joined and sized and size == 0:
+        raise RefusedModel("dynamic_batching wants a max_batch_size above 0")
+    dynamic = said.dynamic_batching
+    queue = dynamic.default_queue_policy
+    if queue.default_timeout_microseconds:
+        notes.append("default_queue_policy: a request's deadline is its own, or --request-timeout-ms")
+    return Batching(
+        batched=(False if size == 0 else True if joined else None) if sized else None,
+        max_batch=size or None,
+        queue_max=queue.max_queue_size or None,
+        max_delay_ms=dynamic.max_queue_delay_microseconds / 1000 if dynamic.max_queue_delay_microseconds else None,
+        preferred=tuple(dynamic.preferred_batch_size),
+    )
+
+
+def _policy(said: Any) -> str | None:
+    choice = said.WhichOneof("policy_choice")
+    if choice == "latest":
+        return f"latest:{said.latest.num_versions or 1}"
+    if choice == "specific":
+        return "specific:" + ",".join(map(str, said.specific.versions))
+    return choice and "all"
