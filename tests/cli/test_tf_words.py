@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidemill.cli import tf_words
+from tidemill.cli import tf_files, tf_words
 from tidemill.core.errors import InvalidSetting
 
 PRINTED = ["--rest_api_port=9000", "--model_name=my_model", "--model_base_path=/models"]
@@ -45,6 +46,35 @@ def test_flags_without_effect_are_told_with_the_reason() -> None:
     assert note.startswith("--enable_batching has no effect")
 
 
+def test_a_list_of_models_takes_the_place_of_name_and_path() -> None:
+    line = ["--model_config_file=/m.conf", "--model_config_file_poll_wait_seconds=5", "--model_name=default"]
+    assert tf_words.is_start_line(line[:1])
+    assert not tf_words.is_start_line(["--model-config-file=/m.conf"])
+    read = tf_words.read([*line, "--allow_version_labels_for_unavailable_models", "--file_system_poll_wait_seconds=0"])
+    assert read.models == []
+    said = {"model_config_file": "/m.conf", "model_config_poll_s": 5, "watch_s": 0}
+    assert said.items() <= read.flags.items()
+    assert read.flags["allow_version_labels_for_unavailable_models"] is True
+    (note,) = tf_words.read([*line, "--model_base_path=/m"]).notes
+    assert note.startswith("--model_base_path has no effect")
+
+
+def test_files_of_the_line_become_settings_and_a_flag_has_the_last_word(tmp_path: Path) -> None:
+    (tmp_path / "batching").write_text("max_batch_size { value: 8 } max_enqueued_batches { value: 3 }")
+    (tmp_path / "monitoring").write_text('prometheus_config { enable: true path: "/m/prom" }')
+    files = [f"--batching_parameters_file={tmp_path}/batching", f"--monitoring_config_file={tmp_path}/monitoring"]
+    read = tf_files.read(tf_words.read([*PRINTED, *files]))
+    assert {"max_batch": 8, "queue_max": 24, "metrics_path": "/m/prom"}.items() <= read.flags.items()
+    assert tf_files.read(tf_words.read([*PRINTED, *files, "--max_batch=2"])).flags["max_batch"] == "2"
+    with pytest.raises(InvalidSetting, match="nowhere"):
+        tf_files.read(tf_words.read([*PRINTED, "--batching_parameters_file=/nowhere"]))
+
+
+@pytest.mark.parametrize("given", ["0", "1", "4"])
+def test_number_of_load_threads_is_one_at_least(given: str) -> None:
+    assert tf_words.read([*PRINTED, f"--num_load_threads={given}"]).flags["loads_max"] == max(int(given), 1)
+
+
 @pytest.mark.parametrize(
     ("line", "match"),
     [
@@ -64,4 +94,5 @@ def test_what_is_wrong_with_a_start_line_is_told(line: list[str], match: str) ->
 @given(st.lists(st.text(max_size=12), max_size=6))
 def test_any_words_are_read_or_refused(words: list[str]) -> None:
     with contextlib.suppress(InvalidSetting):
-        assert tf_words.read(words).models
+        read = tf_words.read(words)
+        assert read.models or read.flags["model_config_file"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
 from tidemill.core.errors import InvalidSetting, RefusedModel
 from tidemill.core.package import ModelEntry, ModelPackage, VersionPolicy
 from tidemill.core.settings import Settings
-from tidemill.repository import layout
+from tidemill.repository import layout, text_proto, tf_config
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -43,10 +44,13 @@ def choose(settings: Settings, models: Sequence[str]) -> list[Choice]:
 
 
 def entries(settings: Settings, models: Sequence[str]) -> list[ModelEntry]:
-    """What `serve MODEL ...` serves; all of the repository when none is named.
+    """What `serve MODEL ...` serves: what the config file lists where there is one; all of the repository when nothing
+    is named.
 
-    Raises `UnknownModel`, and `InvalidSetting` for two models of one name.
+    Raises `UnknownModel`, and `InvalidSetting` for two models of one name and for a config file beside models.
     """
+    if settings.model_config_file:
+        return _listed(Path(settings.model_config_file).expanduser(), models)
     found: list[ModelEntry] = []
     for model in models or layout.names(settings.models):
         entry = layout.entry(settings.models, model)
@@ -56,4 +60,13 @@ def entries(settings: Settings, models: Sequence[str]) -> list[ModelEntry]:
             )
         layout.versions_at(entry.name, entry.base_path)
         found.append(entry)
+    return found
+
+
+def _listed(file: Path, models: Sequence[str]) -> list[ModelEntry]:
+    if models:
+        raise InvalidSetting(f"{file} lists the models to serve, and so does the command: {', '.join(models)}")
+    found = tf_config.models_of(text_proto.text_of(file), file)
+    for entry in found:
+        layout.versions_at(entry.name, entry.base_path)
     return found

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -30,12 +31,14 @@ from tidemill.core.errors import InvalidSetting, LedgerUnavailable
 from tidemill.core.package import ModelEntry, VersionPolicy
 from tidemill.core.settings import Settings
 from tidemill.deploy.aside import at_work
+from tidemill.deploy.config_file import ConfigFile
 from tidemill.deploy.controller import Controller, ControlPolicy
 from tidemill.deploy.local import FleetPolicy, LocalFleet
 from tidemill.deploy.steps import StepPolicy
 from tidemill.doors import application, grpc_server
 from tidemill.doors.listen import HttpServer, bind
 from tidemill.observe.metrics import Exposition
+from tidemill.repository import text_proto
 from tidemill.serve.answer import Service
 from tidemill.serve.queue import BoundedQueue
 from tidemill.steps.step import Bounds
@@ -67,7 +70,7 @@ def serve(settings: Settings, models: Iterable[str], on_ready: Callable[[Owner],
     traces = registry.load("trace.otlp")(settings, __version__) if settings.otlp_endpoint else None
 
     async def main() -> None:
-        owner = Owner(settings, wanted, whole=not named)
+        owner = Owner(settings, wanted, whole=not named and not settings.model_config_file)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, owner.stop)
@@ -214,6 +217,10 @@ class Owner:
                 on_ready(self)
                 if self.settings.watch_s:
                     beside.append(asyncio.create_task(self.models.watch(self.settings.watch_s)))
+                if self.settings.model_config_file and self.settings.model_config_poll_s:
+                    file = Path(self.settings.model_config_file).expanduser()
+                    listed = ConfigFile(file, self.models, text_proto.text_of(file))
+                    beside.append(asyncio.create_task(listed.watch(self.settings.model_config_poll_s)))
                 await self._until_stopped(serving)
         finally:
             self.draining = True

@@ -18,21 +18,22 @@ F = TypeVar("F", bound=Callable[..., Any])
 CLICK_TYPES: dict[type, Any] = {int: click.INT, float: click.FLOAT, str: click.STRING, Path: click.Path(path_type=Path)}
 
 
-def setting_options(*names: str) -> Callable[[F], F]:
-    """A flag for each named setting (all when none is named) and `--config`."""
+def setting_options(*names: str, **others: Sequence[str]) -> Callable[[F], F]:
+    """A flag for each named setting (all when none is named) and `--config`; `others` are further flags of a
+    setting."""
 
     def decorate(function: F) -> F:
         entries = [entry for entry in core_settings.table() if not names or entry.name in names]
         for entry in reversed(entries):
-            flag = "--" + entry.name.replace("_", "-")
+            flags = ("--" + entry.name.replace("_", "-"), *others.get(entry.name, ()))
             about = entry.metadata["about"]
             if TYPES[entry.name] is bool:
-                option = click.option(flag, entry.name, is_flag=True, default=None, help=about)
+                option = click.option(*flags, entry.name, is_flag=True, default=None, help=about)
             else:
                 words = entry.metadata["one_of"]
                 kind = click.Choice(words) if words else CLICK_TYPES[TYPES[entry.name]]
                 shown = "the user's data folder" if TYPES[entry.name] is Path else entry.default
-                option = click.option(flag, entry.name, type=kind, default=None, help=f"{about}  [default: {shown}]")
+                option = click.option(*flags, entry.name, type=kind, default=None, help=f"{about}  [default: {shown}]")
             function = option(function)
         return click.option(
             "--config", type=click.Path(path_type=Path), default=None, help="Settings file.  [default: ./tidemill.toml]"

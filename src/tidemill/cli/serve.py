@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from tidemill.cli import tf_words
+from tidemill.cli import tf_files, tf_words
 from tidemill.cli.common import json_option, setting_options, settled
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ START_LINE = "tidemill.start_line"
 
 @click.command("serve", cls=Serve)
 @click.argument("names", nargs=-1, metavar="[MODEL]...")
-@setting_options()
+@setting_options(models=("--model-repository",))
 @json_option
 def serve_command(names: tuple[str, ...], as_json: bool, config: Path | None, **flags: Any) -> None:
     """Serve models over REST and gRPC until SIGTERM.
@@ -56,7 +56,7 @@ def _start(arguments: list[str]) -> None:
     from tidemill import assemble
     from tidemill.observe import log
 
-    line = tf_words.read(arguments)
+    line = tf_files.read(tf_words.read(arguments))
     settings, _ = settled(line.flags, None)
     log.set_up(settings.log_format, settings.log_level)
     for note in line.notes:

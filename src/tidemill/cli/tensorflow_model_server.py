@@ -12,6 +12,8 @@ HELP = """Usage: tensorflow_model_server --model_name=NAME --model_base_path=DIR
 
   --model_name=NAME        name of the model [default: default]
   --model_base_path=DIR    folder of the model's versions, or the one above it; one without versions is version 1
+  --model_config_file=FILE the models to serve, in the place of the two; read again with
+                           --model_config_file_poll_wait_seconds=N
   --rest_api_port=PORT     REST, and gRPC as well [default: none]
   --port=PORT              gRPC, and REST as well [default: 8500]
   --ssl_config_file=FILE   TLS for every port, REST included, by the text form of SSLConfig

@@ -19,8 +19,13 @@ TAKEN = {
     "rest_api_timeout_in_ms": "request_timeout_ms",
     "tensorflow_intra_op_parallelism": "threads",
     "tensorflow_session_parallelism": "threads",
+    "num_load_threads": "loads_max",
+    "file_system_poll_wait_seconds": "watch_s",
+    "model_config_file_poll_wait_seconds": "model_config_poll_s",
 }
 """A number of theirs -> the setting of ours."""
+FILES = ("batching_parameters_file", "monitoring_config_file")
+"""Files that say settings; whoever starts the service reads them."""
 WITHOUT_EFFECT = {
     "enable_batching": "requests are batched anyway, without delay; see `max_batch`",
     "rest_api_num_threads": "one loop reads every request",
@@ -30,32 +35,42 @@ WITHOUT_EFFECT = {
     "tensorflow_session_config_file": "there is no TensorFlow session",
     "xla_cpu_compilation_enabled": "there is no XLA",
     "grpc_channel_arguments": "the bounds of gRPC are settings",
-    "num_load_threads": "models are loaded one after the other",
     "num_unload_threads": "models are unloaded one after the other",
 }
 """Flags that ask for nothing we would do otherwise, with the reason, which is told once."""
 OWN = (
     "host", "insecure", "max_batch", "data_dir", "log_format", "log_level", "engine", "instances", "threads",
-    "ssl_config_file",
+    "ssl_config_file", "model_config_file", "allow_version_labels_for_unavailable_models",
 )  # fmt: skip
 """Settings of ours that may stand beside them."""
-BOOLS = frozenset({"enable_batching", "enable_model_warmup", "insecure", "xla_cpu_compilation_enabled"})
-KNOWN = frozenset({"model_name", "model_base_path", *TAKEN, *WITHOUT_EFFECT, *OWN})
+BOOLS = frozenset(
+    {
+        "allow_version_labels_for_unavailable_models",
+        "enable_batching",
+        "enable_model_warmup",
+        "insecure",
+        "xla_cpu_compilation_enabled",
+    }
+)
+KNOWN = frozenset({"model_name", "model_base_path", *TAKEN, *WITHOUT_EFFECT, *OWN, *FILES})
 MARKS = ("model_name", "model_base_path", "rest_api_port")
-"""By these a start line is recognised."""
+OWN_MARK = "model_config_file"
+"""By these a start line is recognised; by the last as they spell it, since it is a word of ours too."""
 
 
 class StartLine(NamedTuple):
-    """`flags` for the settings, `models` for `serve`, and what is to be told."""
+    """`flags` for the settings, `models` for `serve`, what is to be told, and the files that say more (`FILES`)."""
 
     flags: dict[str, Any]
     models: list[str]
     notes: list[str]
+    files: dict[str, str]
 
 
 def is_start_line(arguments: Sequence[str]) -> bool:
     """Whether `arguments` of `serve` are TensorFlow Serving's."""
-    return any(_split(each)[0] in MARKS for each in arguments if each.startswith("-"))
+    words = [each for each in arguments if each.startswith("-")]
+    return any(_split(word)[0] in MARKS or word.lstrip("-").partition("=")[0] == OWN_MARK for word in words)
 
 
 def read(arguments: Sequence[str]) -> StartLine:
@@ -72,10 +87,20 @@ def read(arguments: Sequence[str]) -> StartLine:
             flags[name] = value.lower() not in {"false", "0"} if name in BOOLS else value
     if given.get("ssl_config_file"):
         notes.append("--ssl_config_file secures REST too; TensorFlow Serving leaves it in the clear: ask with https://")
+    if "loads_max" in flags:
+        flags["loads_max"] = max(flags["loads_max"], 1)  # theirs says 0 for one after the other
+    files = {name: given[name] for name in FILES if given.get(name)}
     path = given.get("model_base_path")
+    if given.get("model_config_file"):
+        if path:
+            notes.append("--model_base_path has no effect: --model_config_file lists the models")
+        return StartLine(flags, [], notes, files)
     if not path:
-        raise InvalidSetting("--model_base_path is missing: the folder of the model's versions, or the one above it")
-    return StartLine(flags, [f"{given.get('model_name', 'default')}={path}"], notes)
+        raise InvalidSetting(
+            "--model_base_path is missing: the folder of the model's versions, or the one above it;"
+            " or give --model_config_file"
+        )
+    return StartLine(flags, [f"{given.get('model_name', 'default')}={path}"], notes, files)
 
 
 def _given(arguments: Sequence[str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -39,6 +40,11 @@ def _setting(
     )
 
 
+def _metrics_path(value: str) -> None:
+    if value and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", value):
+        raise ValueError(f"{value!r}: expected a path such as /monitoring/metrics")
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The values in force. Times end in `_s` or `_ms`, sizes in `_bytes`, money in `_nanos` (1e-9 of a unit)."""
@@ -61,6 +67,12 @@ class Settings:
         "latest",
         "Which versions of a model are served: latest, latest:N, all, or specific:1,3.",
         check=VersionPolicy.parse,
+    )
+    model_config_file: str = _setting(
+        "", "TensorFlow Serving's ModelServerConfig (text form): the models to serve, in the place of MODEL."
+    )
+    model_config_poll_s: float = _setting(
+        0.0, "How often that file is read again and followed; 0 never.", at_least=0, at_most=86_400
     )
     watch_s: float = _setting(
         2.0, "How often the models on disk are looked at for changes; 0 never.", at_least=0, at_most=86_400
@@ -155,6 +167,7 @@ class Settings:
         "When /readyz says ready: all models serve (one version will do), or any of them.",
         one_of=("all", "any"),
     )
+    metrics_path: str = _setting("", "Another path that answers as /metrics does.", check=_metrics_path)
     access_log: bool = _setting(False, "Log a line for each request.")
     otlp_endpoint: str = _setting("", "Collector that takes a trace of each request, such as http://127.0.0.1:4318.")
     otlp_sample_percent: int = _setting(

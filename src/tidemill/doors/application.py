@@ -30,7 +30,7 @@ def build(
     routes = [
         *kserve.routes(service, not_ready, settings.request_timeout_ms / 1000, settings.body_bytes_max),
         *tfserving.routes(service),
-        *operations.routes(metrics, not_ready, console_port),
+        *operations.routes(metrics, not_ready, console_port, settings.metrics_path),
         *admin.routes(service, administration),
         *openapi.routes(),
     ]

@@ -15,9 +15,13 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def routes(
-    metrics: Callable[[], bytes], not_ready: Callable[[], list[str]], console_port: Callable[[], int]
+    metrics: Callable[[], bytes],
+    not_ready: Callable[[], list[str]],
+    console_port: Callable[[], int],
+    metrics_path: str = "",
 ) -> list[Route]:
-    """`not_ready` gives the reasons, none when ready; `console_port` is 0 while there is no console."""
+    """`not_ready` gives the reasons, none when ready; `console_port` is 0 while there is no console; `metrics_path`
+    answers as `/metrics` does."""
 
     async def healthz(request: Request) -> Response:
         return reply({"status": "alive"})
@@ -37,4 +41,6 @@ def routes(
         return RedirectResponse(f"{request.url.scheme}://{f'[{host}]' if ':' in host else host}:{port}/")
 
     paths = {"/healthz": healthz, "/readyz": readyz, "/metrics": scrape, "/console": console, "/console/": console}
+    if metrics_path:
+        paths.setdefault(metrics_path, scrape)
     return [Route(path, endpoint, methods=["GET"]) for path, endpoint in paths.items()]

@@ -24,42 +24,63 @@ def text_of(path: Path) -> str:
         raise InvalidSetting(f"{path} cannot be read: {error}") from error
 
 
-def parse(text: str, kind: str, path: Path, lenient: bool = False) -> Any:
-    """The message `kind` that `text`, from `path`, says; `lenient` passes over fields that are not known. Raises
-    `InvalidSetting` with the line."""
+def parse(text: str, kind: str, path: Path) -> Any:
+    """The message `kind` that `text`, from `path`, says. Raises `InvalidSetting` with the line."""
     message = schemas.message(kind)()
     try:
-        text_format.Parse(text, message, allow_unknown_field=lenient)
+        text_format.Parse(text, message)
     except (text_format.ParseError, ValueError, RecursionError) as error:
         raise InvalidSetting(f"{path}:{error}") from error
     return message
 
 
-def fields(text: str, path: Path) -> list[str]:
-    """The names of the fields of the outermost message, in their order. Raises `InvalidSetting`."""
-    found: list[str] = []
+def parse_fields(fields: list[tuple[str, str]], kind: str, path: Path) -> Any:
+    """The message `kind` that `fields` (see `split`) say; what is not known within one is passed over. Raises
+    `InvalidSetting` with the field's name."""
+    message = schemas.message(kind)()
+    for name, said in fields:
+        try:
+            text_format.Merge(said, message, allow_unknown_field=True)
+        except (text_format.ParseError, ValueError, RecursionError) as error:
+            raise InvalidSetting(f"{path}: in {name}: {error}") from error
+    return message
+
+
+def split(text: str, path: Path) -> list[tuple[str, str]]:
+    """The fields of the outermost message in their order, each by its name and as it is written. Raises
+    `InvalidSetting`."""
+    found: list[tuple[str, str]] = []
     tokens = text_format.Tokenizer(text.splitlines())
     try:
         while not tokens.AtEnd():
-            found.append(tokens.ConsumeIdentifier())
-            tokens.TryConsume(":")
-            _pass_value(tokens)
+            name = tokens.token
+            words = [tokens.ConsumeIdentifier()]
+            if tokens.TryConsume(":"):
+                words.append(":")
+            _take_value(tokens, words)
+            found.append((name, " ".join(words)))
             _ = tokens.TryConsume(",") or tokens.TryConsume(";")
     except text_format.ParseError as error:
         raise InvalidSetting(f"{path}:{error}") from error
     return found
 
 
-def _pass_value(tokens: Any) -> None:
+def _take_value(tokens: Any, words: list[str]) -> None:
     if tokens.token not in OPENING:
-        tokens.TryConsume("-")
-        tokens.NextToken()
+        if tokens.token == "-":  # noqa: S105 - a sign
+            _take(tokens, words)
+        _take(tokens, words)
         while tokens.token[:1] in ("'", '"'):  # strings that follow one another are one
-            tokens.NextToken()
+            _take(tokens, words)
         return
     depth = 0
     while not tokens.AtEnd():
         depth += (tokens.token in OPENING) - (tokens.token in CLOSING)
-        tokens.NextToken()
+        _take(tokens, words)
         if depth == 0:
             return
+
+
+def _take(tokens: Any, words: list[str]) -> None:
+    words.append(tokens.token)
+    tokens.NextToken()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tidemill.core.errors import InvalidSetting
+from tidemill.core.errors import InvalidSetting, MalformedRequest
 from tidemill.core.package import ModelEntry, VersionPolicy
 from tidemill.core.text import short
 from tidemill.repository import layout, text_proto
@@ -18,23 +18,23 @@ NUMBER_MAX = 10**18
 QUEUE_MAX = 1_000_000
 
 
-def read_models(path: Path) -> list[ModelEntry]:
-    """The models of `--model_config_file`. Raises `InvalidSetting`."""
-    config = text_proto.parse(text_proto.text_of(path), "tensorflow.serving.ModelServerConfig", path)
+def models_of(text: str, path: Path) -> list[ModelEntry]:
+    """The models that `text`, from the `--model_config_file` at `path`, names. Raises `InvalidSetting`."""
+    config = text_proto.parse(text, "tensorflow.serving.ModelServerConfig", path)
     try:
         return entries(config)
-    except InvalidSetting as error:
+    except (MalformedRequest, InvalidSetting) as error:
         raise InvalidSetting(f"{path}: {error.message}") from error
 
 
 def entries(config: Any) -> list[ModelEntry]:
     """The models of a `ModelServerConfig`. `model_platform` is not asked: what a file is, is read from its content.
 
-    Raises `InvalidSetting` for anything but a list of models that are told well, each once.
+    Raises `MalformedRequest` for a config of another kind, `InvalidSetting` for a model that is told badly, or twice.
     """
     kind = config.WhichOneof("config")
     if kind != "model_config_list":
-        raise InvalidSetting(f"the config is {kind or 'empty'}; expected a model_config_list")
+        raise MalformedRequest(f"the config is {kind or 'empty'}; expected a model_config_list")
     found = [_entry(each) for each in config.model_config_list.config]
     names = [entry.name for entry in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -44,6 +44,8 @@ def entries(config: Any) -> list[ModelEntry]:
 
 def _entry(config: Any) -> ModelEntry:
     name, base = config.name, config.base_path
+    if not name:
+        raise InvalidSetting("a model in the list has no name")
     if not layout.NAME.fullmatch(name):
         raise InvalidSetting(f"{short(name)} is no name for a model; letters, digits, '_', '-' and '.' are")
     if not base.startswith("/") or "\0" in base:
@@ -66,7 +68,7 @@ def _policy(name: str, policy: Any) -> VersionPolicy | None:
         versions = tuple(sorted(set(policy.specific.versions)))
         if not versions or versions[0] < 0 or versions[-1] >= NUMBER_MAX or len(versions) > VERSIONS_MAX:
             raise InvalidSetting(
-                f"model {name!r} asks for the versions {short(list(versions))}; name 1 to {VERSIONS_MAX}"
+                f"model {name!r} asks for the specific versions {short(list(versions))}; name 1 to {VERSIONS_MAX}"
             )
         return VersionPolicy(specific=versions)
     latest = policy.latest.num_versions or 1

@@ -62,14 +62,15 @@ class Said(msgspec.Struct, frozen=True):
 def read(path: Path, model: str) -> Said:
     """Raises `RefusedModel`."""
     try:
-        text = text_proto.text_of(path)
-        names = text_proto.fields(text, path)
+        fields = text_proto.split(text_proto.text_of(path), path)
+        names = [name for name, _ in fields]
         for name in names:
             if name in IMPOSSIBLE:
                 raise RefusedModel(f"{path}: {name} cannot be done here: {IMPOSSIBLE[name]}")
             if name not in UNDERSTOOD and name not in WITHOUT_EFFECT:
                 raise RefusedModel(f"{path}: {name} is no field of a model's configuration that is known here")
-        said = text_proto.parse(text, "inference.ModelConfig", path, lenient=True)
+        understood = [field for field in fields if field[0] in UNDERSTOOD]
+        said = text_proto.parse_fields(understood, "inference.ModelConfig", path)
     except InvalidSetting as error:
         raise RefusedModel(error.message) from error
     notes = [f"{name}: {WITHOUT_EFFECT[name]}" for name in dict.fromkeys(names) if name in WITHOUT_EFFECT]

@@ -374,10 +374,10 @@ async def test_a_reload_hands_on_all_that_is_told_of_a_model(monkeypatch: pytest
         )
         await client.ask("HandleReloadConfigRequest", ADMIN_KEY, config=listing)
     policies = (
-        VersionPolicy(),
+        None,
         VersionPolicy(latest=3),
         VersionPolicy(all_versions=True),
-        VersionPolicy(specific=(4, 2)),
+        VersionPolicy(specific=(2, 4)),
         VersionPolicy(),
     )
     assert given == [

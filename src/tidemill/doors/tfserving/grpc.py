@@ -13,9 +13,10 @@ from tidemill.core.errors import Forbidden, MalformedRequest, UnknownRoute
 from tidemill.core.request import Predict
 from tidemill.core.tensor import Tensors
 from tidemill.doors.grpc_call import Call, Calls, parsed, service_handler
-from tidemill.doors.tfserving import examples, inference_grpc, reload, results
+from tidemill.doors.tfserving import examples, inference_grpc, results
 from tidemill.doors.tfserving import translate_grpc as translate
 from tidemill.doors.tfserving.spec import check_signature, versions
+from tidemill.repository import tf_config
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
@@ -144,7 +145,7 @@ async def _reload(calls: Calls, call: Call) -> bytes:
     models = calls.service.models
     if models is None:
         raise UnknownRoute("this service loads no models while it runs; start it again with those you want")
-    await models.reload(reload.entries(parsed(ReloadConfigRequest, call.body).config))
+    await models.reload(tf_config.entries(parsed(ReloadConfigRequest, call.body).config))
     return bytes(ReloadConfigResponse(status={}).SerializeToString())
 
 

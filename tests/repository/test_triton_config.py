@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from small_models import save, times
+from tidemill.core.errors import RefusedModel
+from tidemill.core.package import Batching, ModelConfig, Versions
+from tidemill.repository import layout, look, triton_config
+
+PUBLISHED = """
+name: "m"
+platform: "onnxruntime_onnx"
+max_batch_size : 8
+input [
+  { name: "x" data_type: TYPE_FP32 format: FORMAT_NCHW dims: [ 3, 224, 224 ] reshape { shape: [ 3, 224, 224 ] } }
+]
+output [ { name: "y", data_type: TYPE_FP32, dims: [ 1000 ], label_filename: "classes.txt" } ]
+instance_group [ { count: 2 kind: KIND_CPU } ]
+dynamic_batching {
+  preferred_batch_size: [ 4, 8 ]
+  max_queue_delay_microseconds: 100
+  default_queue_policy { max_queue_size: 32 }
+}
+version_policy: { specific { versions: [ 1, 3 ] } }
+default_model_filename: "net.onnx"
+parameters { key: "intra_op_thread_count" value: { string_value: "2" } }
+parameters { key: "enable_mem_arena" value { string_value: "0" } }
+optimization { graph { level : -1 } execution_accelerators { cpu_execution_accelerator : [ { name : "openvino" } ] } }
+model_warmup [ { name: "w" batch_size: 1 inputs { key: "x" value { data_type: TYPE_FP32 dims: 3 zero_data: true } } } ]
+"""
+
+
+def read(tmp_path: Path, text: str) -> triton_config.Said:
+    place = tmp_path / "config.pbtxt"
+    place.write_text(text)
+    return triton_config.read(place, "m")
+
+
+def test_configuration_is_read_as_it_is_published(tmp_path: Path) -> None:
+    said = read(tmp_path, PUBLISHED)
+    assert said.config == ModelConfig(
+        engine="onnx",
+        file="net.onnx",
+        threads=2,
+        instances=2,
+        batching=Batching(batched=True, max_batch=8, queue_max=32, max_delay_ms=0.1, preferred=(4, 8)),
+        versions=Versions(policy="specific:1,3"),
+    )
+    assert said.labels_file == "classes.txt"
+    told = "\n".join(said.notes)
+    assert all(word in told for word in ("optimization", "model_warmup", "enable_mem_arena"))
+
+
+def test_what_is_not_said_is_left_to_the_model(tmp_path: Path) -> None:
+    assert read(tmp_path, "").config == ModelConfig()
+    assert read(tmp_path, "max_batch_size: 0").config.batching == Batching(batched=False)
+    assert read(tmp_path, "max_batch_size: 4").config.batching == Batching(max_batch=4)
+    assert read(tmp_path, "dynamic_batching {}").config.batching == Batching()
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ('name: "other"', "the folder is 'm'"),
+        ('backend: "python"', "'python' is not served"),
+        ('platform: "tensorrt_plan"', "'tensorrt_plan' is not served"),
+        ("sequence_batching {}", "sequence_batching cannot be done here"),
+        ("ensemble_scheduling { step [] }", "ensemble_scheduling cannot be done here"),
+        ("model_transaction_policy { decoupled: true }", "decoupled"),
+        ('input { name: "x" dims: [ 1 ] reshape { shape: [ ] } }', "to be reshaped"),
+        ('input { name: "x" allow_ragged_batch: true }', "ragged"),
+        ("max_batch_size: -1", "max_batch_size is -1"),
+        ("max_batch_size: 100000", "65536"),
+        ("max_batch_size: 0 dynamic_batching {}", "above 0"),
+        ("max_batch_sise: 3", "max_batch_sise is no field"),
+        ("max_batch_size: many", "in max_batch_size: "),
+        ("input {", "config.pbtxt"),
+        ('model_repository_agents { agents [ { name: "checksum" } ] }', "model_repository_agents"),
+    ],
+    ids=str,
+)
+def test_what_would_change_an_answer_is_refused(tmp_path: Path, text: str, match: str) -> None:
+    with pytest.raises(RefusedModel, match=match) as caught:
+        read(tmp_path, text)
+    assert "config.pbtxt" in caught.value.message
+
+
+@given(text=st.text(max_size=60))
+def test_any_text_is_read_or_refused(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    place = tmp_path_factory.getbasetemp() / "any.pbtxt"
+    place.write_text(text, "utf-8", newline="")
+    with contextlib.suppress(RefusedModel):
+        assert isinstance(triton_config.read(place, "m").config, ModelConfig)
+
+
+def test_version_takes_the_configuration_beside_it_and_tidemill_toml_has_the_last_word(tmp_path: Path) -> None:
+    version = save(tmp_path, "m", times(1))
+    (version / "model.onnx").rename(version / "net.onnx")
+    (version / "other.onnx").write_bytes(b"not this one")
+    (tmp_path / "m" / "config.pbtxt").write_text(PUBLISHED)
+    (tmp_path / "m" / "classes.txt").write_text("cat\ndog\n")
+    package = layout.package("m", 1, version)
+    assert (package.path.name, package.config.batching.max_batch) == ("net.onnx", 8)
+    assert package.config.labels == ("cat", "dog")
+    (tmp_path / "m" / "tidemill.toml").write_text("[batching]\nmax_batch = 5\n")
+    package = layout.package("m", 1, version)
+    assert (package.config.batching.max_batch, package.config.batching.queue_max) == (5, 32)
+    found = look.look(layout.entry(tmp_path, "m"))
+    assert found.policy is not None
+    assert found.policy.specific == (1, 3)
+
+
+@pytest.mark.parametrize("name", ["../m/1/model.onnx", "/etc/passwd", "..", ".", "a\\\\b", "gone.onnx"])
+def test_file_that_is_named_lies_in_the_version_s_folder_or_is_refused(tmp_path: Path, name: str) -> None:
+    version = save(tmp_path, "m", times(1))
+    (tmp_path / "m" / "config.pbtxt").write_text(f'default_model_filename: "{name}"')
+    with pytest.raises(RefusedModel, match=r"no name of a file|holds no"):
+        layout.package("m", 1, version)

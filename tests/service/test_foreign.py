@@ -1,0 +1,67 @@
+"""Start lines and folders of other servers, unchanged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from serving import Server, eventually
+from small_models import save, times
+
+INPUT = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1.0]}]}
+
+
+def listing(models: Path, *names: str, labels: str = "") -> str:
+    told = [f'config {{ name: "{name}" base_path: "{models / name}" {labels} }}' for name in names]
+    return f"model_config_list {{ {' '.join(told)} }}"
+
+
+def answer(server: Server, model: str) -> float | str:
+    told = server.client.post(f"/v2/models/{model}/infer", json=INPUT).json()
+    return float(told["outputs"][0]["data"][0]) if "outputs" in told else str(told["code"])
+
+
+def test_list_of_models_is_served_and_followed(tmp_path: Path) -> None:
+    models, file, monitoring = tmp_path / "models", tmp_path / "models.config", tmp_path / "monitoring.config"
+    for number, name in enumerate(("a", "b", "c"), 1):
+        save(models, name, times(number))
+        save(models, name, times(10 * number), 10)
+    versions = 'model_version_policy { specific { versions: 1 versions: 10 } } version_labels { key: "old" value: 1 }'
+    file.write_text(listing(models, "a", "b", labels=versions))
+    monitoring.write_text('prometheus_config { enable: true path: "/monitoring/prometheus/metrics" }')
+    with Server(
+        models, tmp_path / "data", "--no-auth", "--no-charge", "--model-config-file", file, "--model-config-poll-s",
+        "0.05", "--metrics-path", "/monitoring/prometheus/metrics",
+    ) as running:  # fmt: skip
+        assert [answer(running, name) for name in ("a", "b", "c")] == [10.0, 20.0, "model.unknown"]
+        told = running.client.post("/v1/models/a/labels/old:predict", json={"instances": [[1.0]]}).json()
+        assert told == {"predictions": [[1.0]]}
+        assert "tidemill_requests_total" in running.client.get("/monitoring/prometheus/metrics").text
+        file.write_text(listing(models, "b", "c"))
+        eventually(lambda: answer(running, "c") == 30.0, "c is served")
+        eventually(lambda: answer(running, "a") == "model.unknown", "a is not")
+        assert answer(running, "b") == 20.0
+        file.write_text("model_config_list {")
+        eventually(lambda: "not followed" in running.stderr(), "a bad list is told")
+        assert answer(running, "c") == 30.0
+
+
+def test_repository_of_triton_s_layout_starts_as_it_is(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    for version in (1, 2, 3):
+        save(models, "m", times(version), version)
+    (models / "m" / "config.pbtxt").write_text(
+        'name: "m"\nbackend: "onnxruntime"\nmax_batch_size: 8\n'
+        'input [{ name: "x" data_type: TYPE_FP32 dims: [1] }]\noutput [{ name: "y" data_type: TYPE_FP32 dims: [1] }]\n'
+        "version_policy { specific { versions: [1, 2] } }\ndynamic_batching { }\noptimization { graph { level: 1 } }\n"
+    )
+    save(models, "odd", times(1))
+    (models / "odd" / "config.pbtxt").write_text("ensemble_scheduling { step [ { model_name: 'm' } ] }")
+    server = Server(tmp_path / "none", tmp_path / "data", "--no-auth", "--no-charge")
+    place = server.command.index("--models")
+    server.command[place : place + 2] = ["--model-repository", str(models)]
+    with server as running:
+        assert answer(running, "m") == 2.0
+        assert running.client.get("/v2/models/m/versions/3").status_code == 404
+        assert "optimization: the engines here optimise every graph" in running.stderr()
+        assert "ensembles are not served" in running.stderr()
+        assert answer(running, "odd") == "model.not_ready"
