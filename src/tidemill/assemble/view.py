@@ -146,6 +146,7 @@ def _told(replica: Replica) -> dict[str, Any]:
         "max_batch": replica.rows_max if replica.batched else 1,
         "inputs": [msgspec.to_builtins(spec) for spec in replica.signature.inputs],
         "outputs": [msgspec.to_builtins(spec) for spec in replica.signature.outputs],
+        "accepts": replica.accepts,
         "price_nanos": replica.price_nanos,
         "requests": stats.requests,
         "failures": dict(stats.failures),

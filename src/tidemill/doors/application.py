@@ -9,8 +9,9 @@ from starlette.exceptions import HTTPException
 
 from tidemill.core.errors import TidemillError
 from tidemill.core.settings import Settings
-from tidemill.doors import admin, framework, operations
+from tidemill.doors import admin, framework, operations, trying
 from tidemill.doors.admin import Administration
+from tidemill.doors.head import Receive, Scope, Send
 from tidemill.doors.hot import Doors
 from tidemill.doors.kserve import rest as kserve
 from tidemill.doors.openapi import rest as openapi
@@ -27,11 +28,16 @@ def build(
     settings: Settings,
 ) -> Doors:
     """`metrics` renders Prometheus' text; `not_ready` gives reasons; `console_port` is 0 while there is no console."""
+
+    async def predict(model: str, version: str | None, scope: Scope, receive: Receive, send: Send) -> None:
+        await doors.predict(model, version, scope, receive, send)
+
     routes = [
         *kserve.routes(service, not_ready, settings.request_timeout_ms / 1000, settings.body_bytes_max),
         *tfserving.routes(service),
         *operations.routes(metrics, not_ready, console_port, settings.metrics_path),
         *admin.routes(service, administration),
+        trying.route(service, predict, settings.body_bytes_max),
         *openapi.routes(),
     ]
     others = Starlette(
@@ -42,4 +48,5 @@ def build(
             Exception: framework.on_any_error,
         },
     )
-    return Doors(service, others, settings)
+    doors = Doors(service, others, settings)
+    return doors

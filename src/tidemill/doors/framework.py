@@ -81,10 +81,12 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def caller(service: Service, request: Request, admin: bool = False) -> Caller:
+def caller(
+    service: Service, request: Request, admin: bool = False, body_bytes_max: int = SMALL_BODY_BYTES_MAX
+) -> Caller:
     """Who asks. Raises what `Identity.recognise` raises, and `Forbidden` for a key without `--admin`."""
     head = Head("")
-    head.read(request.scope["headers"], SMALL_BODY_BYTES_MAX)
+    head.read(request.scope["headers"], body_bytes_max)
     found = service.identity.recognise(head.credential)
     if admin:
         _refuse_foreign_pages(request, found)

@@ -87,7 +87,9 @@ def named(scope: Scope, send: Send) -> Send:
 
     async def send_named(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+            headers = message.get("headers", ())
+            if all(name != b"x-request-id" for name, _ in headers):  # what is tried was named on the hot route
+                message["headers"] = [*headers, (b"x-request-id", request_id.encode())]
         await send(message)
 
     return send_named
@@ -124,6 +126,10 @@ class Doors:
                 headers.append((b"x-request-id", REQUEST_ID.get().encode()))
                 if not connection.reply_now(status, headers, reply):
                     connection.transport.close()
+
+    async def predict(self, model: str, version: str | None, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that came to another address as `:predict` of `model` would have, the whole way."""
+        await self._answer(Route(tfserving.PREDICT, model, version), scope, receive, send)
 
     async def _answer(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.monotonic()
