@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import threading
 from collections import Counter
@@ -14,7 +15,7 @@ import httpx
 import orjson
 import pytest
 
-from serving import Server, eventually, headers_of
+from serving import Server, eventually, headers_of, tidemill
 from small_models import publish, save, times
 
 WATCH_S = 0.05
@@ -81,7 +82,9 @@ class Askers:
 
 
 @pytest.mark.parametrize(
-    "replacements", [5, pytest.param(50, marks=pytest.mark.soak)], ids=lambda count: f"{count}-times"
+    "replacements",
+    [pytest.param(5, marks=pytest.mark.slow), pytest.param(50, marks=pytest.mark.soak)],
+    ids=lambda count: f"{count}-times",
 )
 def test_replacing_a_version_under_load_fails_no_request_and_mixes_no_answers(
     tmp_path: Path, replacements: int
@@ -165,3 +168,59 @@ def test_policy_of_the_start_line_is_followed(tmp_path: Path) -> None:
         assert version_of(server, path="/versions/1") == (1, 1.0)
         assert version_of(server) == (3, 3.0)
         assert server.client.get("/v2/models/m/versions/2").status_code == 404
+
+
+def test_operators_load_unload_and_move_labels_over_the_admin_api_and_the_command_line(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    for version in (1, 2):
+        save(models, "m", times(version), version)
+    save(models, "b", times(1))
+    (models / "b" / "1" / "model.onnx").write_bytes(b"garbage")
+    flags = ("--no-auth", "--no-charge", "--watch-s", "0", "--version-policy", "all")
+    with Server(models, tmp_path / "data", *flags) as server:
+        told = {each["name"]: each for each in server.client.get("/admin/v1/models").json()["models"]}
+        assert (told["m"]["policy"], [each["state"] for each in told["m"]["versions"]]) == ("all", ["AVAILABLE"] * 2)
+        assert told["m"]["versions"][0]["size_bytes"] > 0
+        (bad,) = told["b"]["versions"]
+        assert bad["state"] == "FAILED"
+        assert bad["reason"].startswith("b/1/model.onnx is not an ONNX model")
+
+        put = server.client.put("/admin/v1/models/m/labels/stable", json={"version": 1})
+        assert (put.status_code, put.json()) == (200, {"name": "m", "label": "stable", "version": 1})
+        assert version_of(server, path="/versions/1") == (1, 1.0)
+        assert server.client.post("/v1/models/m/labels/stable:predict", json={"instances": [[1.0]]}).json() == {
+            "predictions": [[1.0]]
+        }
+        for body, code in (({"version": 7}, "setting.invalid"), ({"version": "x"}, "request.malformed")):
+            refused = server.client.put("/admin/v1/models/m/labels/stable", json=body)
+            assert (refused.status_code, refused.json()["code"]) == (400, code)
+
+        listed = tidemill("ls", "--url", server.url)
+        assert listed.returncode == 0
+        assert "stable" in listed.stdout
+        assert "not an ONNX model" in listed.stdout
+        unloaded = tidemill("unload", "m", "--url", server.url)
+        assert (unloaded.returncode, unloaded.stdout) == (0, "m is unloaded\n")
+        assert server.client.get("/v2/models/m").status_code == 404
+        assert "unloaded" in tidemill("ls", "--url", server.url).stdout
+        loaded = tidemill("load", "m", "--url", server.url)
+        assert (loaded.returncode, loaded.stdout) == (0, "m serves version 1, 2\n")
+        assert version_of(server) == (2, 2.0)
+        for name, why in (("b", "not an ONNX model"), ("gone", "there is no model 'gone'")):
+            failed = tidemill("load", name, "--url", server.url)
+            assert failed.returncode == 1
+            assert why in failed.stderr
+
+
+def test_models_are_the_operator_s_alone(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    save(models, "m", times(1))
+    with Server(models, tmp_path / "data", "--no-charge") as server:
+        made = json.loads(tidemill("keys", "create", "--tenant", "t", "--data-dir", tmp_path / "data", "--json").stdout)
+        headers = {"authorization": f"Bearer {made['key']}"}
+        asked = [("GET", ""), ("POST", "/m/load"), ("POST", "/m/unload"), ("PUT", "/m/labels/x")]
+        for method, path in asked:
+            address = f"/admin/v1/models{path}"
+            assert server.client.request(method, address).status_code == 401
+            assert server.client.request(method, address, headers=headers).status_code == 403
+        assert server.client.get("/v2/models/m", headers=headers).status_code == 200

@@ -57,6 +57,22 @@ class View:
             "usage": {"calls": calls, "nanos": nanos},
         }
 
+    def models(self) -> Sequence[dict[str, Any]]:
+        about = self._owner.models.about()
+        sizes = {(each.name, each.version): each.package.size_bytes for each in self._owner.fleet.replicas()}
+        told: dict[str, dict[str, Any]] = {
+            name: {"name": name, **each._asdict(), "versions": []} for name, each in about.items()
+        }
+        for each in self._owner.models.index():
+            unknown = {"name": each.name, "policy": "", "labels": {}, "unloaded": False, "versions": []}
+            version = {**msgspec.to_builtins(each), "size_bytes": sizes.get((each.name, each.version), 0)}
+            del version["name"]
+            told.setdefault(each.name, unknown)["versions"].append(version)
+        return [told[name] for name in sorted(told)]
+
+    async def label(self, name: str, label: str, version: int) -> None:
+        await self._owner.models.label(name, label, version)
+
     def count(self) -> None:
         """Add up all charges ever booked; blocks, so a thread calls it."""
         with self._database() as connection:

@@ -23,6 +23,8 @@ VERBS = {
     "bench": "bench",
     "ls": "models",
     "show": "models",
+    "load": "load",
+    "unload": "load",
     "keys": "keys",
     "usage": "usage",
     "settings": "settings",

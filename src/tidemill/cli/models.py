@@ -8,13 +8,18 @@ from typing import Any
 import click
 
 from tidemill.cli.common import json_option, print_json, print_table, setting_options, settled, size, units
+from tidemill.cli.remote import ask, remote_options
 
 
 @click.command("ls")
+@remote_options
 @setting_options("models")
 @json_option
-def ls_command(as_json: bool, config: Path | None, **flags: Any) -> None:
-    """List the models of the repository with their versions."""
+def ls_command(url: str | None, key: str | None, as_json: bool, config: Path | None, **flags: Any) -> None:
+    """List the models of the repository with their versions, or those of a running server (--url)."""
+    if url:
+        _list_served(ask(url, key, "GET", "models")["models"], as_json)
+        return
     from tidemill.core.errors import RefusedModel
     from tidemill.repository import layout
 
@@ -54,6 +59,20 @@ def ls_command(as_json: bool, config: Path | None, **flags: Any) -> None:
             for row in rows
         ]
         print_table(("model", "version", "format", "size", "source"), cells, right=("version", "size"))
+
+
+def _list_served(models: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print_json(models)
+        return
+    cells = []
+    for model in models:
+        for version in model["versions"]:
+            labels = ", ".join(label for label, number in model["labels"].items() if number == version["version"])
+            shown = size(version["size_bytes"]) if version["size_bytes"] else ""
+            state = version["state"] or ("unloaded" if model["unloaded"] else "not loaded")
+            cells.append((model["name"], version["version"], state, labels, shown, version["reason"]))
+    print_table(("model", "version", "state", "labels", "size", "reason"), cells, right=("version", "size"))
 
 
 @click.command("show")

@@ -11,6 +11,7 @@ from tidemill.core.errors import ServerRefused
 
 F = TypeVar("F", bound=Callable[..., Any])
 TIMEOUT_S = 10.0
+URL_HELP = "Ask a running server instead of the data folder."
 
 
 TRUST = {
@@ -20,8 +21,12 @@ TRUST = {
 }
 
 
-def remote_options(function: F) -> F:
-    """`url` and `key` go to the verb; what TLS wants besides is kept for `ask`."""
+HERE = "http://127.0.0.1:8000"
+
+
+def remote_options(function: F, otherwise: str | None = None) -> F:
+    """`url` and `key` go to the verb; what TLS wants besides is kept for `ask`. `otherwise` is the URL of a verb that
+    always asks a server."""
     for name, about in reversed(TRUST.items()):
         function = click.option(
             "--" + name.replace("_", "-"),
@@ -32,7 +37,8 @@ def remote_options(function: F) -> F:
             callback=_keep,
             help=about,
         )(function)
-    url = click.option("--url", envvar="TIDEMILL_URL", help="Ask a running server instead of the data folder.")
+    about = f"The running server to ask.  [default: {otherwise}]" if otherwise else URL_HELP
+    url = click.option("--url", envvar="TIDEMILL_URL", default=otherwise, help=about)
     key = click.option("--key", envvar="TIDEMILL_KEY", help="Admin key for --url; better given as TIDEMILL_KEY.")
     return key(url(function))
 
@@ -64,7 +70,12 @@ def trust() -> Any:
     return context
 
 
-def ask(url: str, key: str | None, method: str, path: str, **arguments: Any) -> Any:
+def server_options(function: F) -> F:
+    """`remote_options` of a verb that always asks a server: the one of this machine where none is named."""
+    return remote_options(function, HERE)
+
+
+def ask(url: str, key: str | None, method: str, path: str, timeout_s: float = TIMEOUT_S, **arguments: Any) -> Any:
     """The JSON answer of `METHOD url/admin/v1/path`. Raises `ServerRefused`, `InvalidSetting`."""
     import httpx
 
@@ -75,7 +86,7 @@ def ask(url: str, key: str | None, method: str, path: str, **arguments: Any) -> 
             method,
             f"{url.rstrip('/')}/admin/v1/{path}",
             headers=headers,
-            timeout=TIMEOUT_S,
+            timeout=timeout_s,
             verify=verified,
             **arguments,
         )

@@ -30,6 +30,13 @@ class VersionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return cls(specific=tuple(sorted({int(number) for number in rest.split(",")})))
         raise ValueError(f"{text!r}: expected latest, latest:N (1 to 1000), all, or specific:1,3")
 
+    @property
+    def text(self) -> str:
+        """What `parse` reads as this."""
+        if self.specific:
+            return "specific:" + ",".join(map(str, self.specific))
+        return "all" if self.all_versions else f"latest:{self.latest}"
+
     def chosen(self, there: Iterable[int]) -> list[int]:
         """The versions of `there` that are served, oldest first."""
         ordered = sorted(there)

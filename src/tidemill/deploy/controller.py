@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -27,6 +28,9 @@ from tidemill.repository import layout
 from tidemill.repository.look import Look, Stamp, look
 
 log = logging.getLogger(__name__)
+
+LABELS_MAX = 1000
+"""Labels of one model that explicit calls may give."""
 
 T = TypeVar("T")
 
@@ -45,10 +49,19 @@ class ControlPolicy(msgspec.Struct, frozen=True):
     free_labels: bool = False
 
 
+class Told(NamedTuple):
+    """`unloaded`: by an explicit call, and not loaded again until another."""
+
+    policy: str
+    labels: dict[str, int]
+    unloaded: bool
+
+
 class Tracked:
     """A model that is wanted, or was. `config` is that of an explicit load, `labels` are those of explicit calls;
     `parked`: unloaded by an explicit call. `tried`: what each version was last loaded from; `seen`: since when its
-    files are what they are; `there`: the versions at the last look."""
+    files are what they are; `there` and `policy`: the
+    versions at the last look, and what picks from them."""
 
     def __init__(self, entry: ModelEntry) -> None:
         self.entry = entry
@@ -58,6 +71,7 @@ class Tracked:
         self.tried: dict[int, Stamp] = {}
         self.seen: dict[int, tuple[Stamp, float]] = {}
         self.there: tuple[int, ...] = ()
+        self.policy = VersionPolicy()
         self.label_trouble: tuple[str, ...] = ()
         self.lock = asyncio.Lock()
 
@@ -128,6 +142,13 @@ class Controller:
             async with model.lock:
                 await self._settle(model)
 
+    def about(self) -> dict[str, Told]:
+        """What is told of each model that is served, or was, beside its versions."""
+        return {
+            name: Told(model.policy.text, self._fleet.labels(name), model.parked)
+            for name, model in self._models.items()
+        }
+
     async def label(self, name: str, label: str, version: int) -> None:
         """Let `label` of `name` stand for `version` until the service ends or is reloaded. Raises `UnknownModel`,
         `InvalidSetting` for a version that is not served."""
@@ -139,6 +160,8 @@ class Controller:
                     f"label {short(label)} of model {name!r} cannot stand for version {version}, which is not served;"
                     f" served are {served}"
                 )
+            if label not in model.labels and len(model.labels) >= LABELS_MAX:
+                raise InvalidSetting(f"model {name!r} has {LABELS_MAX} labels, the most that can be given to one")
             model.labels[label] = version
             self._fleet.label(name, {**self._fleet.labels(name), label: version})
 
@@ -274,8 +297,12 @@ class Controller:
             try:
                 package = await self._aside(partial(layout.package, name, version, path, config))
             except (RefusedModel, OSError, TimeoutError) as error:
-                return self._fleet.refuse(name, version, str(error) or "its files were not read in time").reason
-            replica = await self._fleet.load(package)
+                replica = self._fleet.refuse(name, version, str(error) or "its files were not read in time")
+            else:
+                replica = await self._fleet.load(package)
+        # The log tells the whole path; whoever asks for the reason learns no more than the name of the model's folder.
+        for above in (path.parent.parent, path.parent):
+            replica.reason = replica.reason.replace(f"{above}{os.sep}", "")
         return replica.reason if replica.state is State.FAILED else ""
 
     async def _empty(self, model: Tracked) -> None:
@@ -308,8 +335,8 @@ class Controller:
             elif version in model.tried:
                 there[version] = model.tried[version]
         model.seen = seen
-        policy = found.policy or self._policy.versions
-        return {version: there[version] for version in policy.chosen(there)}
+        model.policy = found.policy or self._policy.versions
+        return {version: there[version] for version in model.policy.chosen(there)}
 
     def _standing(self, model: Tracked) -> dict[int, Stands]:
         return {

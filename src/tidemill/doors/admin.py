@@ -15,12 +15,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tidemill.core.errors import MalformedRequest, UnknownKey, UnknownRoute
+from tidemill.doors import admin_models
+from tidemill.doors.admin_models import ModelAdministration
 from tidemill.doors.framework import SMALL_BODY_BYTES_MAX, caller, reply
 from tidemill.doors.head import read_body
 from tidemill.serve.answer import Service
 
 
-class Administration(Protocol):
+class Administration(ModelAdministration, Protocol):
     """What the admin API can do; `assemble` builds it.
 
     `usage`, `lineage`, `report`, `create_key` and `revoke_key` block, and are called from threads; the others belong to
@@ -109,6 +111,7 @@ def routes(service: Service, administration: Administration) -> list[Route]:
 
     return [
         Route("/admin/v1/overview", guarded(overview), methods=["GET"]),
+        *admin_models.routes(service, administration, guarded),
         Route("/admin/v1/usage", guarded(usage), methods=["GET"]),
         Route("/admin/v1/lineage", guarded(lineage), methods=["GET"]),
         Route("/admin/v1/lineage/{name}/{version:int}/{file}", guarded(report), methods=["GET"]),
