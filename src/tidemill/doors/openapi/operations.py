@@ -47,6 +47,12 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/readyz", OPERATION, "Whether it takes traffic, and why not", "Health", key=False, unready=True),
     Operation("GET", "/metrics", OPERATION, "Prometheus' text", media=EVENTS, key=False),
     Operation("GET", "/admin/v1/overview", ADMIN, "What runs", "Overview"),
+    Operation("GET", "/admin/v1/models", ADMIN, "The models, their versions, policies and labels", "Models"),
+    Operation("POST", "/admin/v1/models/{name}/load", ADMIN, "Load a model, or again", "ModelTold"),
+    Operation("POST", "/admin/v1/models/{name}/unload", ADMIN, "Unload a model", "ModelTold"),
+    Operation(
+        "PUT", "/admin/v1/models/{name}/labels/{label}", ADMIN, "Move a label to a version", "Label", body="Pointing"
+    ),
     Operation("GET", "/admin/v1/usage", ADMIN, "What was used", "Usage", query=("tenant", "since_ms")),
     Operation("GET", "/admin/v1/lineage", ADMIN, "Where models come from", "Lineage"),
     Operation(

@@ -108,6 +108,16 @@ SHAPES: dict[str, Schema] = {
     # operation and administration
     "Health": record({"status": TEXT}, {"reasons": items(TEXT)}),
     "Overview": {"type": "object"},
+    "Models": record({"models": items(ref("ModelTold"))}),
+    "ModelTold": record(
+        {
+            "name": TEXT,
+            "versions": items(record({"version": WHOLE, "state": TEXT, "reason": TEXT, "size_bytes": WHOLE})),
+        },
+        {"policy": TEXT, "labels": {"type": "object"}, "unloaded": FLAG},
+    ),
+    "Pointing": record({"version": WHOLE}, closed=True),
+    "Label": record({"name": TEXT, "label": TEXT, "version": WHOLE}),
     "Usage": record({"rows": items({"type": "object"})}),
     "Lineage": record({"models": items({"type": "object"})}),
     "Keys": record({"keys": items({"type": "object"})}),
