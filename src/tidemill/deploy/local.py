@@ -17,7 +17,9 @@ from tidemill.core.package import ModelPackage
 from tidemill.core.request import InferenceRequest, Piece, Usage
 from tidemill.core.tensor import Tensors, rows
 from tidemill.core.text import short
+from tidemill.deploy import stages
 from tidemill.deploy.aside import aside
+from tidemill.deploy.ensemble import EnsembleRun
 from tidemill.deploy.opening import Opened, open_engine
 from tidemill.deploy.raw import RawRun
 from tidemill.deploy.replica import FleetPolicy, Replica, State
@@ -63,24 +65,61 @@ class LocalFleet:
         opening = partial(_open, replica.engine_name, package, policy, inline_s_max)
         try:
             replica.steps, opened = await aside(opening, policy.load_s_max, _drop)
+            if isinstance(opened, stages.Ensemble):
+                return self._chain(replica, opened, before)
         except (TidemillError, TimeoutError) as error:
             late = f"it was not loaded within {policy.load_s_max:g} s (--load-timeout-s)"
-            replica.state, replica.reason = State.FAILED, error.message if isinstance(error, TidemillError) else late
-            log.error("model not loaded: %s", replica.reason, extra={"model": replica.name, "version": replica.version})
-            return replica
+            return self._fail(replica, error.message if isinstance(error, TidemillError) else late)
         replica.adopt(opened.engine.signature, opened.rows_apart)
         self._replicas[replica.name, replica.version] = replica
         lane_policy = LanePolicy(replica.batched, replica.rows_max, replica.waiting_max, inline_s_max, opened.padder)
         replica.lane = Lane(opened.engine, lane_policy, replica.stats, time.monotonic, opened.warm_up_s, opened.narrow)
+        self._serve(replica)
+        if before is not None:
+            self._retire(before)
+        return replica
+
+    def _serve(self, replica: Replica) -> None:
         replica.state = State.AVAILABLE
         self._name_newest(replica.name)
         log.info(
             "model loaded",
             extra={"model": replica.name, "version": replica.version, "platform": replica.platform},
         )
-        if before is not None:
+        self._settle()
+
+    def _fail(self, replica: Replica, reason: str) -> Replica:
+        replica.state, replica.reason = State.FAILED, reason
+        log.error("model not loaded: %s", reason, extra={"model": replica.name, "version": replica.version})
+        self._settle()
+        return replica
+
+    def _chain(self, replica: Replica, ensemble: stages.Ensemble, before: Replica | None) -> Replica:
+        """Let an ensemble stand, which serves as soon as its stages do. Raises `RefusedModel` for what can never be."""
+        asked = {each.name: _asked(each) for each in self._replicas.values()}
+        stages.check(replica.name, asked | {replica.name: _asked(replica)})
+        replica.ensemble = ensemble
+        replica.adopt(ensemble.signature, rows_apart=False)
+        key = replica.name, replica.version
+        self._replicas[key] = replica
+        self._settle()
+        if before is not None and replica.state is State.FAILED:
+            self._replicas[key] = before
+        elif before is not None:
             self._retire(before)
         return replica
+
+    def _settle(self) -> None:
+        """Let ensembles serve that were only waiting for their stages, in whatever order those came; fail those whose
+        stages failed. Each that is settled may be the stage of another."""
+        for replica in list(self._replicas.values()):
+            if replica.ensemble is None or replica.state is not State.LOADING:
+                continue
+            reasons = [stages.lacks(each, self.find, self._replicas.values()) for each in replica.package.config.stage]
+            if any(reasons):
+                self._fail(replica, next(reason for reason in reasons if reason))
+            elif None not in reasons:
+                self._serve(replica)
 
     async def unload(self, name: str, version: int) -> None:
         """Send nobody there any more, let those who are there end, then give the engines back; what takes longer than
@@ -97,10 +136,11 @@ class LocalFleet:
 
     def _retire(self, replica: Replica) -> asyncio.Task[None] | None:
         """Let `replica`, which is in its place no more, end once nobody holds it; the caller forgets it."""
+        if replica.state is State.AVAILABLE:
+            replica.state = State.UNLOADING
+            self._leaving[replica.name, replica.version] = replica
         if replica.lane is None:
             return None
-        replica.state = State.UNLOADING
-        self._leaving[replica.name, replica.version] = replica
         loop, left = asyncio.get_running_loop(), asyncio.Event()
         weakref.finalize(replica, _tell, loop, left).atexit = False
         ending = loop.create_task(_end(replica.lane, left, self._policy.drain_s_max))
@@ -131,6 +171,7 @@ class LocalFleet:
         replica.state, replica.reason = State.FAILED, reason
         self._stand(replica)
         log.error("model refused: %s", reason, extra={"model": name, "version": version})
+        self._settle()
         return replica
 
     def find(self, name: str, version: int | None = None, label: str | None = None) -> Replica:
@@ -198,10 +239,12 @@ class LocalFleet:
         """Raises what `find` raises for a version that was unloaded before anybody held it."""
         return self._held(name, version).price_nanos
 
-    def run(self, request: InferenceRequest) -> Run | RawRun:
+    def run(self, request: InferenceRequest) -> Run | RawRun | EnsembleRun:
         replica = self._held(request.model, request.version)
         if request.work.media:
             return RawRun(self, replica, request, self._threads, self._policy.steps)
+        if replica.ensemble is not None:
+            return EnsembleRun(self, replica, replica.ensemble, request, self._threads, self._policy.steps)
         return Run(replica, request)
 
     def _held(self, name: str, version: int) -> Replica:
@@ -218,21 +261,31 @@ class LocalFleet:
             left.set()
         lanes = []
         for replica in self._replicas.values():
-            if replica.lane is not None:
+            if replica.state is State.AVAILABLE:
                 replica.state = State.UNLOADING
+            if replica.lane is not None:
                 lanes.append(replica.lane.close())
         await asyncio.gather(*lanes, *self._endings)
         self._threads.close()
 
 
-def _open(engine_name: str, package: ModelPackage, policy: FleetPolicy, inline_s_max: float) -> tuple[Steps, Opened]:
+def _asked(replica: Replica) -> tuple[str, ...]:
+    return tuple(stage.model for stage in replica.package.config.stage)
+
+
+def _open(
+    engine_name: str, package: ModelPackage, policy: FleetPolicy, inline_s_max: float
+) -> tuple[Steps, Opened | stages.Ensemble]:
     """On a thread. Raises `RefusedModel`."""
     steps = prepare(package, policy.steps.bounds)
+    if engine_name == stages.ENSEMBLE:
+        return steps, stages.prepare(package, policy.steps.bounds)
     return steps, open_engine(engine_name, package, policy.threads, policy.instances, inline_s_max)
 
 
-def _drop(late: tuple[Steps, Opened]) -> None:
-    late[1].close()
+def _drop(late: tuple[Steps, Opened | stages.Ensemble]) -> None:
+    if isinstance(late[1], Opened):
+        late[1].close()
 
 
 def _tell(loop: asyncio.AbstractEventLoop, left: asyncio.Event) -> None:

@@ -10,11 +10,13 @@ import msgspec
 from tidemill.core.package import ModelPackage
 from tidemill.core.running import Counts, Running
 from tidemill.core.tensor import Signature
+from tidemill.deploy.stages import ENSEMBLE, Ensemble
 from tidemill.deploy.steps import StepPolicy, Steps
 from tidemill.engine.lane import Lane
 from tidemill.observe.stats import ModelStats
 
-ENGINE_OF_FORMAT = {"onnx": "onnx", "openvino": "openvino", "savedmodel": "openvino", "echo": "echo"}
+ENGINE_OF_FORMAT = {"savedmodel": "openvino"}
+"""For all others the engine is called as the format."""
 RUNTIME_OF_ENGINE = {"onnx": "onnxruntime"}
 """V2's `platform` is runtime_format, in Triton's words where it has some."""
 
@@ -57,7 +59,8 @@ class Replica:
             ENGINE_OF_FORMAT.get(package.format, package.format) if policy.engine == "auto" else policy.engine
         )
         self.waiting_max = package.config.batching.queue_max or policy.waiting_max
-        self.platform = f"{RUNTIME_OF_ENGINE.get(self.engine_name, self.engine_name)}_{package.format}"
+        runtime = RUNTIME_OF_ENGINE.get(self.engine_name, self.engine_name)
+        self.platform = runtime if runtime == ENSEMBLE else f"{runtime}_{package.format}"
         price = package.config.price.call_nanos
         self.price_nanos = policy.call_nanos if price is None else price
         self.labels = package.config.labels
@@ -65,6 +68,7 @@ class Replica:
         self.signature = Signature((), ())
         self.batched = False
         self.steps = Steps()
+        self.ensemble: Ensemble | None = None
         self.state = State.LOADING
         self.reason = ""
         self.stats = ModelStats()

@@ -6,23 +6,18 @@ from collections.abc import Sequence
 
 from tidemill.core.errors import RefusedModel
 from tidemill.core.package import ModelPackage
-from tidemill.core.tensor import DTYPES, Signature, Tensors
+from tidemill.core.tensor import Signature, Tensors
+from tidemill.engine import declared
 
 
 def load(package: ModelPackage, threads: int) -> EchoEngine:
     """The signature is declared in `tidemill.toml` (`[[inputs]]`, `[[outputs]]`). Raises `RefusedModel`."""
-    signature = Signature(package.config.inputs, package.config.outputs)
-    if not signature.inputs or len(signature.inputs) != len(signature.outputs):
-        raise RefusedModel(f"{package.path}: an echo model declares as many [[outputs]] as [[inputs]], at least one")
+    signature = declared.signature(package)
+    if len(signature.inputs) != len(signature.outputs):
+        raise RefusedModel(f"{package.path}: an echo model declares as many [[outputs]] as [[inputs]]")
     for given, answered in zip(signature.inputs, signature.outputs, strict=True):
-        if given.datatype not in DTYPES or given.datatype != answered.datatype:
+        if given.datatype != answered.datatype:
             raise RefusedModel(f"{package.path}: {given} cannot be answered as {answered}")
-    for specs in (signature.inputs, signature.outputs):
-        if len({spec.name for spec in specs}) < len(specs):
-            raise RefusedModel(f"{package.path}: two tensors have one name: {', '.join(map(str, specs))}")
-        for spec in specs:
-            if any(side < -1 for side in spec.shape or ()):
-                raise RefusedModel(f"{package.path}: {spec}: a side is -1 (any size) or at least 0")
     return EchoEngine(signature)
 
 

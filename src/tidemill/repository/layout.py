@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 MANIFEST_NAME = "manifest.json"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
 VERSION = re.compile(r"[0-9]{1,18}")
+WITHOUT_FILE = ("echo", "ensemble")
+"""Engines of models that are a `tidemill.toml` and no more."""
 HOLDS_NONE = "holds no model: no ONNX, OpenVINO IR, SavedModel or GGUF"
 
 
@@ -105,8 +107,9 @@ def package(name: str, version: int, path: Path, above: ModelConfig | None = Non
     for note in said.notes:
         log.info("%s: no effect here: %s", path.parent / triton_config.NAME, note, extra={"model": name})
     config = overlaid(said.config, above)
-    if config.engine == "echo":
-        return ModelPackage(name, version, path, "echo", 0, config, bounded=True)
+    if config.engine in WITHOUT_FILE:
+        bounded = config.engine == "echo"
+        return ModelPackage(name, version, path, config.engine, 0, config, bounded=bounded, source=_source(path))
     found = formats.recognise(_named(path, config.file))
     if found is None:
         raise RefusedModel(f"{path} {HOLDS_NONE}")
@@ -166,7 +169,7 @@ def _path(model: str) -> Path:
 
 def _is_model(path: Path) -> bool:
     try:
-        return formats.recognise(path) is not None or said_of(path).config.engine == "echo"
+        return formats.recognise(path) is not None or said_of(path).config.engine in WITHOUT_FILE
     except RefusedModel:
         return True  # there is one, and it will be refused with its reason
 
