@@ -52,6 +52,11 @@ BUILT_IN = {
     "step.scale": "tidemill.steps.vectors:Scale",
     "step.notes": "tidemill.steps.notes:Notes",
     "step.segments": "tidemill.steps.speech:Segments",
+    "step.boxes": "tidemill.steps.reading:Boxes",
+    "step.crops": "tidemill.steps.reading:Crops",
+    "step.turn": "tidemill.steps.reading:Turn",
+    "step.ctc": "tidemill.steps.reading:Ctc",
+    "step.lines": "tidemill.steps.reading:Lines",
     "step.forecast": "tidemill.steps.forecast:Forecast",
 }
 EXTRA = {

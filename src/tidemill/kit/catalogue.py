@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from tidemill.core.errors import UnknownModel
-from tidemill.kit import configs, half, magika_features, minilm
+from tidemill.kit import configs, half, magika_features, minilm, ocr
 from tidemill.kit.fetch import Progress
 
 VERSION: Final = "1"
@@ -98,6 +98,15 @@ MINILM = Wheel(
 )
 
 
+RAPIDOCR = Wheel(
+    package="rapidocr-onnxruntime",
+    version="1.4.4",
+    filename="rapidocr_onnxruntime-1.4.4-py3-none-any.whl",
+    size_bytes=14_915_192,
+    sha256="971d7d5f223a7a808662229df1ef69893809d8457d834e6373d3854bc1782cbf",
+)
+
+
 def _half(progress: Progress) -> Mapping[str, bytes]:
     return half.build()
 
@@ -107,6 +116,22 @@ def _fashion_cnn(progress: Progress) -> Mapping[str, bytes]:
 
     return train.build(progress)
 
+
+def _co2_forecast(progress: Progress) -> Mapping[str, bytes]:
+    from tidemill.kit import co2
+
+    return co2.build(progress)
+
+
+_REC = "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx"
+
+_LETTERS = KitFile(
+    target="letters.txt",
+    member=_REC,
+    size_bytes=26_252,
+    sha256="c084fa990ecf0ce7fcb6bd5a3b689382645ec454e6f6af712b3d6be0addfdaf5",
+    convert=ocr.letters,
+)
 
 _MODELS = (
     KitModel(
@@ -216,6 +241,74 @@ _MODELS = (
                 sha256="be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
             ),
         ),
+    ),
+    KitModel(
+        name="ocr-det",
+        description="Finds where in a picture text is; the first stage of ocr.",
+        licence="Apache-2.0",
+        config=configs.OCR_DET,
+        wheel=RAPIDOCR,
+        files=(
+            KitFile(
+                target="model.onnx",
+                member="rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx",
+                size_bytes=4_745_517,
+                sha256="d2a7720d45a54257208b1e13e36a8479894cb74155a5efe29462512d42f49da9",
+            ),
+        ),
+    ),
+    KitModel(
+        name="ocr-cls",
+        description="Tells whether a line of text stands upright or upside down; the second stage of ocr.",
+        licence="Apache-2.0",
+        config=configs.OCR_CLS,
+        wheel=RAPIDOCR,
+        files=(
+            KitFile(
+                target="model.onnx",
+                member="rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx",
+                size_bytes=585_532,
+                sha256="e47acedf663230f8863ff1ab0e64dd2d82b838fceb5957146dab185a89d6215c",
+            ),
+            KitFile(
+                target="labels.txt",
+                member="rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx",
+                size_bytes=6,
+                sha256="7ac7ce66bfdee83c7886404426adf5efae11cc84183b94491e7ae33a865161fb",
+                convert=ocr.turns,
+            ),
+        ),
+    ),
+    KitModel(
+        name="ocr-rec",
+        description="Reads a line of Chinese or English text; the third stage of ocr.",
+        licence="Apache-2.0",
+        config=configs.OCR_REC,
+        wheel=RAPIDOCR,
+        files=(
+            KitFile(
+                target="model.onnx",
+                member=_REC,
+                size_bytes=10_857_958,
+                sha256="48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c37384005483683b",
+            ),
+            _LETTERS,
+        ),
+    ),
+    KitModel(
+        name="ocr",
+        description="Reads the text in a picture: an ensemble of ocr-det, ocr-cls and ocr-rec.",
+        licence="Apache-2.0",
+        config=configs.OCR,
+        wheel=RAPIDOCR,
+        files=(_LETTERS,),
+    ),
+    KitModel(
+        name="co2-forecast",
+        description="Forecasts a year of carbon dioxide from two years of it, week by week; fitted on this machine.",
+        licence="Apache-2.0",
+        config=configs.CO2_FORECAST,
+        build=_co2_forecast,
     ),
     KitModel(
         name="fashion-cnn",

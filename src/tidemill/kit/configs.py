@@ -123,3 +123,179 @@ step = "top"
 input = "logits"
 k = 3
 """
+
+_LETTERS = """[[pre]]
+step = "image"
+mode = "bgr"
+
+"""
+_SMALL = """[[pre]]
+step = "resize"
+mode = "letterbox"
+{size}
+
+[[pre]]
+step = "normalise"
+mean = [0.5]
+std = [0.5]
+output = "x"
+
+"""
+
+OCR_DET: Final = (
+    "# A picture out of which the areas come that hold text.\n"
+    + _LETTERS
+    + """[[pre]]
+step = "resize"
+mode = "multiple-of"
+side_min = 736
+side_max = 2016
+output = "small"
+
+[[pre]]
+step = "normalise"
+mean = [0.5]
+std = [0.5]
+input = "small"
+output = "x"
+
+[[post]]
+step = "boxes"
+input = "sigmoid_0.tmp_0"
+
+[[post]]
+step = "show"
+values = ["boxes", "box_scores"]
+"""
+)
+
+OCR_CLS: Final = (
+    "# A picture of one line of text: does it stand upright?\n"
+    + _LETTERS
+    + _SMALL.format(size="width = 192\nheight = 48\nfill = 127")
+    + """[[post]]
+step = "top"
+input = "save_infer_model/scale_0.tmp_1"
+k = 2
+"""
+)
+
+_REC_SIZE = "width = 3200\nheight = 48\nfit = true\nmultiple = 160\nwidth_min = 320\nfill = 127"
+OCR_REC: Final = (
+    "# A picture of one line of text, and what it says.\n[batching]\nmax_batch = 8\n\n"
+    + _LETTERS
+    + _SMALL.format(size=_REC_SIZE)
+    + """[[post]]
+step = "ctc"
+input = "softmax_11.tmp_0"
+
+[[post]]
+step = "lines"
+boxes = ""
+"""
+)
+
+OCR: Final = """# A picture in, the lines of text in it out: find them, set them upright, read them.
+engine = "ensemble"
+
+[[inputs]]
+name = "image"
+datatype = "UINT8"
+shape = [-1, -1, 3]
+
+[[outputs]]
+name = "boxes"
+datatype = "FP32"
+shape = [-1, 4, 2]
+
+[[outputs]]
+name = "text"
+datatype = "BYTES"
+shape = [-1]
+
+[[outputs]]
+name = "score"
+datatype = "FP32"
+shape = [-1]
+
+[[pre]]
+step = "image"
+mode = "bgr"
+
+[[post]]
+step = "lines"
+
+[[stage]]
+model = "ocr-det"
+before = [
+    {step = "resize", mode = "multiple-of", side_min = 736, side_max = 2016, output = "small"},
+    {step = "normalise", mean = [0.5], std = [0.5], input = "small", output = "x"},
+]
+after = [{step = "boxes", input = "sigmoid_0.tmp_0"}, {step = "crops"}]
+
+[[stage]]
+model = "ocr-cls"
+for_each = "crops"
+after = [{step = "turn", input = "element", scores = "save_infer_model/scale_0.tmp_1"}]
+collect = {crops = "element"}
+
+[[stage.before]]
+step = "resize"
+mode = "letterbox"
+width = 192
+height = 48
+fill = 127
+input = "element"
+output = "small"
+
+[[stage.before]]
+step = "normalise"
+mean = [0.5]
+std = [0.5]
+input = "small"
+output = "x"
+
+[[stage]]
+model = "ocr-rec"
+for_each = "crops"
+after = [{step = "ctc", input = "softmax_11.tmp_0"}]
+join = {text = "text", score = "score"}
+
+[[stage.before]]
+step = "resize"
+mode = "letterbox"
+width = 3200
+height = 48
+fit = true
+multiple = 160
+width_min = 320
+fill = 127
+input = "element"
+output = "small"
+
+[[stage.before]]
+step = "normalise"
+mean = [0.5]
+std = [0.5]
+input = "small"
+output = "x"
+"""
+
+CO2_FORECAST: Final = """# Two years of weeks or more in, the year that follows out.
+[[pre]]
+step = "csv"
+columns = ["co2"]
+index = "date"
+missing = "interpolate"
+
+[[pre]]
+step = "window"
+input = "co2"
+output = "series"
+size = 104
+each = "last"
+
+[[post]]
+step = "forecast"
+input = "forecast"
+"""

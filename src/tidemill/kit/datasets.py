@@ -1,7 +1,7 @@
 """Data to try compression with: texts, what people say of them, and labelled pictures; any process.
 
 Each lies in the cache folder once it was asked for. The texts are the Lee corpus (Lee, Pincombe and Welsh, 2005),
-out of gensim's wheel; the pictures are Fashion-MNIST.
+out of gensim's wheel; the pictures are Fashion-MNIST; the series is Mauna Loa's, out of statsmodels' wheel.
 """
 
 from __future__ import annotations
@@ -32,6 +32,14 @@ GENSIM: Final = Wheel(
     sha256="91a7fa5e814e7b1bad4b2dffa8d62c1e55410d5cbdf930714c1997ffb4404db8",
     platform="manylinux_2_28_x86_64",
 )
+STATSMODELS: Final = Wheel(
+    package="statsmodels",
+    version="0.15.0",
+    filename="statsmodels-0.15.0-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+    size_bytes=12_087_914,
+    sha256="b67886b66d9c7ca118526accedb5c6de7ffd74c015dc0492ea0b1690192b65da",
+    platform="manylinux_2_28_x86_64",
+)
 FASHION_FIT: Final = 4_000
 """Of the 60,000 pictures that `fashion-cnn` was trained on, those to calibrate with. All 10,000 others are held out."""
 
@@ -41,6 +49,7 @@ _MEMBERS = {
     f"{_FOLDER}/lee_background.cor": "5d78d6dafd953bbf65797bef09a9ffb9ec430583381be705f8fd460000f370fb",
     f"{_FOLDER}/similarities0-1.txt": "23762bc6b728897144dda3d324a2c032dc1e059e1009806226d64b6dd123ed79",
 }
+_CO2 = {"statsmodels/datasets/co2/co2.csv": "16695fa2786e53414e5a6b54767a3fdf5de99cfbc68617f69d1362d92776a92f"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +89,25 @@ def resolve(source: str, progress: Progress = silent) -> str:
     return str(data(source, progress)) if source in DATASETS and not Path(source).exists() else source
 
 
-def _lee(progress: Progress) -> dict[str, bytes]:
+def _pinned(wheel: Wheel, digests: Mapping[str, str], what: str, progress: Progress) -> dict[str, bytes]:
+    """The members `digests` of `wheel`. Raises `FetchFailed`."""
     try:
-        found = members(GENSIM, _MEMBERS, progress)
+        found = members(wheel, digests, progress)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise FetchFailed(
-            f"{GENSIM.requirement} does not hold the Lee corpus: {error}; is the mirror sound?"
-        ) from error
-    for member, sha256 in _MEMBERS.items():
+        raise FetchFailed(f"{wheel.requirement} does not hold {what}: {error}; is the mirror sound?") from error
+    for member, sha256 in digests.items():
         if (got := record(found[member]).sha256) != sha256:
-            raise FetchFailed(f"{member} of {GENSIM.requirement} is refused: its sha256 is {got}, expected {sha256}")
+            raise FetchFailed(f"{member} of {wheel.requirement} is refused: its sha256 is {got}, expected {sha256}")
+    return found
+
+
+def _co2(progress: Progress) -> dict[str, bytes]:
+    (table,) = _pinned(STATSMODELS, _CO2, "the series co2", progress).values()
+    return {"co2.csv": table}
+
+
+def _lee(progress: Progress) -> dict[str, bytes]:
+    found = _pinned(GENSIM, _MEMBERS, "the Lee corpus", progress)
     texts, background, similarities = (found[member].decode("latin-1") for member in _MEMBERS)
     # The texts last: where they lie, their labels lie beside them.
     return {
@@ -135,6 +153,7 @@ DATASETS: Final[Mapping[str, Dataset]] = MappingProxyType(
         "lee.txt": Dataset("lee.txt", "lee", _lee, "50 news texts; lee_similarities beside them are their labels"),
         "lee_background.txt": Dataset("lee_background.txt", "lee", _lee, "300 news texts"),
         "lee_similarities": Dataset("lee.labels.npy", "lee", _lee, "how alike people find each two of the 50"),
+        "co2": Dataset("co2.csv", "co2", _co2, "2,284 weeks of carbon dioxide at Mauna Loa, date and co2"),
         "fashion": Dataset("fashion.npz", "fashion", _fashion, "14,000 labelled pictures of clothes, 10,000 held out"),
     }
 )

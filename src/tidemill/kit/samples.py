@@ -20,7 +20,8 @@ def sample(name: str) -> dict[str, Array]:
 
     half: the number 1. magika: this very file, which is Python source. silero-vad: 32 ms of a 220 Hz tone with the
     state of a beginning. basic-pitch: two seconds of 440 Hz. minilm: "The mill turns with the tide." in its tokens.
-    fashion-cnn: a pair of trousers, drawn with straight lines.
+    fashion-cnn: a pair of trousers, drawn with straight lines. ocr and its stages: a white picture with three strokes.
+    co2-forecast: two years that rise by the season.
     """
     chosen([name])
     match name:
@@ -43,11 +44,34 @@ def sample(name: str) -> dict[str, Array]:
             return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
         case "fashion-cnn":
             return {"image": _trousers()[np.newaxis, np.newaxis]}
+        case "ocr":
+            return {"image": _strokes()}
+        case "ocr-det":
+            return {"x": _light(_strokes()[:64, :96])}
+        case "ocr-cls":
+            return {"x": _light(_strokes()[:48, :192])}
+        case "ocr-rec":
+            return {"x": _light(_strokes()[:48, :320])}
+        case "co2-forecast":
+            weeks = np.arange(104)
+            return {"series": (350 + weeks * 0.03 + 3 * np.sin(weeks / 52 * 2 * np.pi)).astype(np.float32)[np.newaxis]}
     raise UnknownModel(f"the kit has no sample for {name!r}")
 
 
 def _tone(frequency_hz: float, samples: int, rate_hz: int) -> Array:
     return np.sin(2 * np.pi * frequency_hz * np.arange(samples) / rate_hz).astype(np.float32)
+
+
+def _strokes() -> Array:
+    picture = np.full((96, 320, 3), 255, np.uint8)
+    for left in (20, 40, 60):
+        picture[12:40, left : left + 6] = 0
+    return picture
+
+
+def _light(picture: Array) -> Array:
+    """[1, 3, H, W] from -1 to 1."""
+    return np.ascontiguousarray(picture.transpose(2, 0, 1)[np.newaxis] / np.float32(127.5) - 1, np.float32)
 
 
 def _trousers() -> Array:

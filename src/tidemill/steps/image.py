@@ -101,6 +101,7 @@ class Resize(Step, frozen=True, kw_only=True):
     side_min: Annotated[int, Meta(ge=0, le=16_384, description="of multiple-of; 0 none")] = 0
     side_max: Annotated[Side, Meta(description="of multiple-of")] = 4096
     fit: Annotated[bool, Meta(description="letterbox no wider than needed, in steps of `multiple`")] = False
+    width_min: Annotated[Side, Meta(description="of letterbox where `fit`")] = 1
     fill: Annotated[int, Meta(ge=0, le=255, description="grey of the rest")] = 0
     input: Name = "image"
     output: Name = "image"
@@ -139,7 +140,8 @@ class Resize(Step, frozen=True, kw_only=True):
             return (self.height, self.width), (self.height, self.width)
         factor = min(self.height / height, self.width / width)
         inner = max(1, min(self.height, round(height * factor))), max(1, min(self.width, round(width * factor)))
-        across = min(self.width, -(-inner[1] // self.multiple) * self.multiple) if self.fit else self.width
+        needed = max(self.width_min, -(-inner[1] // self.multiple) * self.multiple)
+        across = min(self.width, needed) if self.fit else self.width
         return inner, (self.height, across)
 
 
