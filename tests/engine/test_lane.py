@@ -501,7 +501,7 @@ def test_zeros_fit_the_signature() -> None:
          TensorSpec("d", "INT8", None), TensorSpec("e", "BF16", (0, 2))),
         (),
     )  # fmt: skip
-    zeros = zeros_for(SmallEngine(signature))
+    zeros = zeros_for(signature)
     signature.check(zeros)
     assert zeros["b"].tolist() == [b""]
     assert zeros["a"].shape == (1, 1, 3)

@@ -19,6 +19,11 @@ def test_every_model_is_pinned_and_says_what_it_is() -> None:
         "basic-pitch",
         "basic-pitch-savedmodel",
         "minilm",
+        "ocr-det",
+        "ocr-cls",
+        "ocr-rec",
+        "ocr",
+        "co2-forecast",
         "fashion-cnn",
     ]
     for model in CATALOGUE.values():

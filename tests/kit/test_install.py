@@ -160,7 +160,10 @@ def test_mirror_that_is_a_folder_is_read_in_place(
         wheels.wheel_file(BASIC_PITCH)
 
 
-@pytest.mark.parametrize("name", ["half", "magika", "silero-vad", "basic-pitch", "minilm"])
+@pytest.mark.parametrize(
+    "name",
+    ["half", "magika", "silero-vad", "basic-pitch", "minilm", "ocr-det", "ocr-cls", "ocr-rec", "co2-forecast"],
+)
 def test_model_answers_its_sample(kit: Path, name: str) -> None:
     session = onnxruntime.InferenceSession(kit / name / "1/model.onnx", providers=["CPUExecutionProvider"])
     outputs = session.run(None, sample(name))

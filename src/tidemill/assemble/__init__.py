@@ -3,6 +3,7 @@
 from tidemill.assemble.choice import Choice, choose, entries
 from tidemill.assemble.exposure import check_exposure
 from tidemill.assemble.keys import create_key, told_key
+from tidemill.assemble.once import once
 from tidemill.assemble.owner import Owner, fleet_policy, quieten_collector, serve
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "create_key",
     "entries",
     "fleet_policy",
+    "once",
     "quieten_collector",
     "serve",
     "told_key",

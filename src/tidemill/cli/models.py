@@ -94,21 +94,25 @@ def show_command(model: str, as_json: bool, config: Path | None, **flags: Any) -
     for choice in choose(settings, [model]):
         told: dict[str, Any] = {"name": choice.name, "version": choice.version, "reason": choice.reason}
         if choice.package is not None:
-            engine, replica, warm_up_s = opened(settings, choice.package)
+            package = choice.package
+            engine, replica, warm_up_s = opened(settings, package)
             told |= {
                 "engine": replica.engine_name,
                 "format": choice.package.format,
                 "path": choice.package.path,
                 "size_bytes": choice.package.size_bytes,
                 "source": choice.package.source,
-                "inputs": [msgspec.to_builtins(spec) for spec in engine.signature.inputs],
-                "outputs": [msgspec.to_builtins(spec) for spec in engine.signature.outputs],
+                "inputs": [msgspec.to_builtins(spec) for spec in replica.signature.inputs],
+                "outputs": [msgspec.to_builtins(spec) for spec in replica.signature.outputs],
+                "reads": list(replica.accepts),
+                "stages": [stage.model for stage in package.config.stage],
                 "batched": replica.batched,
                 "max_batch": replica.rows_max if replica.batched else 1,
                 "price_nanos": replica.price_nanos,
                 "warm_up_s": warm_up_s if warm_up_s < float("inf") else None,
             }
-            engine.close()
+            if engine is not None:
+                engine.close()
         shown.append(told)
     if as_json:
         print_json(shown)
@@ -131,7 +135,11 @@ def _print(told: dict[str, Any]) -> None:
         for spec in told[kind]:
             shape = "any shape" if spec["shape"] is None else list(spec["shape"])
             click.echo(f"  {kind[:-1]:7}  {spec['name']} {spec['datatype']} {shape}")
+    if told["reads"]:
+        click.echo(f"  reads    {', '.join(told['reads'])}")
+    if told["stages"]:
+        click.echo(f"  asks     {', '.join(told['stages'])}")
     alone = "one request at a time: no batch dimension"
     batching = f"up to {told['max_batch']} rows together" if told["batched"] else alone
-    click.echo(f"  batches  {batching}")
+    click.echo(f"  batches  {'each stage on its own' if told['stages'] else batching}")
     click.echo(f"  price    {units(told['price_nanos'])} a call")

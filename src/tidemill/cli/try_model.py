@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,17 @@ import click
 from tidemill.cli.common import json_option, setting_options, settled
 
 if TYPE_CHECKING:
-    from tidemill.core.contracts import Engine
+    from tidemill.core.contracts import Engine, Served
     from tidemill.core.package import ModelPackage
+    from tidemill.core.request import Predict
     from tidemill.core.settings import Settings
     from tidemill.core.tensor import Signature, Tensors
     from tidemill.deploy.local import Replica
 
 VALUES_SHOWN = 8
+SCORE_SHOWN = 0.01
+"""A label that is less likely is not worth a line, unless it is the first."""
+TENSOR_FILES = (".json", ".npy", ".npz")
 
 
 @click.command("try")
@@ -28,8 +33,9 @@ VALUES_SHOWN = 8
 def try_command(model: str, file: Path | None, as_json: bool, config: Path | None, **flags: Any) -> None:
     """Ask a model once, without a server, and print the answer and its timing.
 
-    FILE holds the inputs: a V2 request or {"inputs": {NAME: VALUES}} as .json, arrays as .npz, one array as .npy; for
-    magika it is the file to recognise. Without FILE a model of the kit gets its sample, any other zeros.
+    FILE holds the inputs: a V2 request or {"inputs": {NAME: VALUES}} as .json, arrays as .npz, one array as .npy; or
+    what the model's own steps read: a picture, a sound, a table, a text, any file. Without FILE a model of the kit gets
+    its sample, any other zeros.
     """
     from tidemill.assemble import choose
     from tidemill.core.errors import RefusedModel
@@ -38,37 +44,84 @@ def try_command(model: str, file: Path | None, as_json: bool, config: Path | Non
     choice = choose(settings, [model])[-1]
     if choice.package is None:
         raise RefusedModel(choice.reason)
-    engine, _, _ = opened(settings, choice.package)
-    inputs = _inputs(choice.package, engine, file)
+    if _is_raw(choice.package, file) or choice.package.config.stage:
+        spent_ms = _through_steps(settings, choice.package, file, as_json)
+    else:
+        spent_ms = _alone(settings, choice.package, file, as_json)
+    if not as_json:
+        click.echo(f"{choice.name} version {choice.version} answered in {spent_ms:.2f} ms")
+
+
+def _alone(settings: Settings, package: ModelPackage, file: Path | None, as_json: bool) -> float:
+    engine, _, _ = opened(settings, package)
+    assert engine is not None  # noqa: S101 - an ensemble goes the other way
+    inputs = _inputs(package.name, package.source, engine.signature, file)
     engine.signature.check(inputs)
     started = time.perf_counter()
     outputs = engine.predict(inputs, ())
     spent_ms = (time.perf_counter() - started) * 1000
-    if as_json:
-        from tidemill.doors.json_values import render
-
-        click.echo(render({"outputs": dict(outputs), "compute_ms": spent_ms}))
-    else:
-        _print(choice.package, outputs)
-        click.echo(f"{choice.name} version {choice.version} answered in {spent_ms:.2f} ms")
+    _say({"outputs": dict(outputs)}, spent_ms, as_json)
     engine.close()
+    return spent_ms
 
 
-def opened(settings: Settings, package: ModelPackage) -> tuple[Engine, Replica, float]:
-    """The engine that would serve `package`, its replica as the fleet would see it, and its warm-up time."""
+def _is_raw(package: ModelPackage, file: Path | None) -> bool:
+    """Whether the model's steps read `file`: `.json` and arrays are tensors, but for a model that takes any file."""
+    steps = package.config.pre
+    if file is None or not steps:
+        return False
+    return file.suffix not in TENSOR_FILES or steps[0].get("step") == "file-ends"
+
+
+def _through_steps(settings: Settings, package: ModelPackage, file: Path | None, as_json: bool) -> float:
+    import orjson
+
+    from tidemill.assemble import once
+    from tidemill.core.request import RAW, Predict
+    from tidemill.doors import raw
+    from tidemill.doors.multipart import type_of
+
+    def work(served: Served) -> Predict:
+        if file is None or not _is_raw(package, file):
+            inputs = _inputs(package.name, package.source, served.signature, file)
+            served.signature.check(inputs)
+            return Predict(inputs)
+        media = type_of(file.name)
+        if media.startswith("text/") and not raw.takes(served.accepts, media) and "text/plain" in served.accepts:
+            media = "text/plain"
+        if not raw.takes(served.accepts, media):
+            raise raw.unsupported(served.name, media, served.accepts)
+        return raw.work(file.read_bytes(), media)
+
+    done = once(settings, package, work)
+    if _is_raw(package, file):
+        _say(orjson.loads(done.tensors[RAW][0]), done.spent_s * 1000, as_json)
+    else:
+        _say({"outputs": dict(done.tensors)}, done.spent_s * 1000, as_json)
+    return done.spent_s * 1000
+
+
+def opened(settings: Settings, package: ModelPackage) -> tuple[Engine | None, Replica, float]:
+    """The engine that would serve `package`, None where that is others, its replica as the fleet would see it, and its
+    warm-up time."""
     from tidemill.assemble import fleet_policy
+    from tidemill.deploy import stages
     from tidemill.deploy.local import Replica
     from tidemill.deploy.opening import open_engine
+    from tidemill.deploy.steps import prepare
 
-    replica = Replica(package, fleet_policy(settings))
+    policy = fleet_policy(settings)
+    replica = Replica(package, policy)
+    replica.steps = prepare(package, policy.steps.bounds)
+    if replica.engine_name == stages.ENSEMBLE:
+        replica.adopt(stages.prepare(package, policy.steps.bounds).signature, rows_apart=False)
+        return None, replica, float("inf")
     opened = open_engine(replica.engine_name, package, settings.threads)
     replica.adopt(opened.engine.signature, opened.rows_apart)
     return opened.engine, replica, opened.warm_up_s
 
 
-def _inputs(package: ModelPackage, engine: Engine, file: Path | None) -> Tensors:
-    import numpy as np
-
+def _inputs(name: str, source: str, signature: Signature, file: Path | None) -> Tensors:
     from tidemill.core.errors import UnknownModel
     from tidemill.engine.lane import zeros_for
 
@@ -76,16 +129,12 @@ def _inputs(package: ModelPackage, engine: Engine, file: Path | None) -> Tensors
         from tidemill.kit.install import sample
 
         try:
-            return sample(package.name) if package.source or package.name == "half" else zeros_for(engine)
+            return sample(name) if source or name == "half" else zeros_for(signature)
         except UnknownModel:
-            return zeros_for(engine)
-    if package.source.startswith("magika"):
-        from tidemill.kit.magika_features import file_features
-
-        return {"bytes": file_features(file)[np.newaxis]}
+            return zeros_for(signature)
     if file.suffix in (".npy", ".npz"):
-        return _from_arrays(engine.signature, file)
-    return _from_json(engine.signature, file.read_bytes())
+        return _from_arrays(signature, file)
+    return _from_json(signature, file.read_bytes())
 
 
 def _from_arrays(signature: Signature, file: Path) -> Tensors:
@@ -117,16 +166,42 @@ def _from_json(signature: Signature, body: bytes) -> Tensors:
     return tfserving.question(signature, body).work.inputs
 
 
-def _print(package: ModelPackage, outputs: Tensors) -> None:
+def _say(told: dict[str, Any], spent_ms: float, as_json: bool) -> None:
+    """Tensors under `outputs`, or what the model's steps say under `predictions`."""
+    if as_json:
+        from tidemill.doors.json_values import render
+
+        click.echo(render({**told, "compute_ms": spent_ms}))
+    elif "outputs" in told:
+        for name, array in told["outputs"].items():
+            click.echo(f"{name} {list(array.shape)} {_some(array)}")
+    else:
+        for line in _lines(told["predictions"]):
+            click.echo(line)
+
+
+def _lines(told: Any) -> Iterator[str]:
+    """What steps say, a thing a line."""
     import numpy as np
 
-    if package.source.startswith("magika"):
-        from tidemill.kit.magika_features import answer, labels
+    if isinstance(told, dict):
+        for name, value in told.items():
+            yield f"{name} {value if isinstance(value, str) else _some(np.array(value, object))}"
+    elif isinstance(told, list) and told and all(isinstance(each, dict) for each in told):
+        for place, each in enumerate(told):
+            if set(each) == {"label", "score"}:
+                if not place or each["score"] >= SCORE_SHOWN:
+                    yield f"{each['label']} ({each['score']:.1%})"
+            else:
+                yield "  ".join(f"{name} {value}" for name, value in each.items())
+    elif isinstance(told, list):
+        yield f"[{len(told)}] {_some(np.array(told, float))}" if told and isinstance(told[0], float) else str(told)
+    else:
+        yield str(told)
 
-        label, probability = answer(outputs["target_label"][0], labels(package.path.parent))
-        click.echo(f"{label} ({probability:.1%})")
-        return
-    for name, array in outputs.items():
-        flat = np.array2string(array.ravel()[:VALUES_SHOWN], separator=", ", precision=6)
-        more = "" if array.size <= VALUES_SHOWN else f" and {array.size - VALUES_SHOWN} more"
-        click.echo(f"{name} {list(array.shape)} {flat}{more}")
+
+def _some(array: Any) -> str:
+    import numpy as np
+
+    flat = np.array2string(array.ravel()[:VALUES_SHOWN], separator=", ", precision=6)
+    return flat + ("" if array.size <= VALUES_SHOWN else f" and {array.size - VALUES_SHOWN} more")

@@ -98,7 +98,7 @@ def _load(factory: EngineFactory, engine_name: str, package: ModelPackage, threa
 def _warm_up(engine: Engine, package: ModelPackage) -> float:
     quickest = float("inf")
     try:
-        inputs = zeros_for(engine)
+        inputs = zeros_for(engine.signature)
         for _ in range(WARM_UP_RUNS):
             started = time.perf_counter()
             engine.predict(inputs, ())

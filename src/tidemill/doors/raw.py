@@ -68,6 +68,12 @@ def unsupported(model: str, media: str, accepts: Sequence[str]) -> UnsupportedMe
     )
 
 
+def work(body: bytes, media: str) -> Predict:
+    array = np.empty(1, object)
+    array[0] = body
+    return Predict({RAW: array}, (), media)
+
+
 class RawDialect:
     """`POST /v1/models/M[/versions/V]:predict` with anything but JSON."""
 
@@ -80,9 +86,7 @@ class RawDialect:
             media, body = multipart.file_of(head.content_type, body)
             if not takes(self._served.accepts, media):
                 raise unsupported(self._served.name, media, self._served.accepts)
-        array = np.empty(1, object)
-        array[0] = body
-        return Question(Predict({RAW: array}, (), media))
+        return Question(work(body, media))
 
     def answer(self, served: Served, asked: Any, tensors: Tensors) -> tuple[list[tuple[bytes, bytes]], bytes]:
         told: bytes = tensors[RAW][0]

@@ -20,7 +20,7 @@ from tidemill.core.contracts import Clock, Engine
 from tidemill.core.errors import DeadlineExceeded, ModelNotReady, Overloaded, TidemillError
 from tidemill.core.quiet import WhenQuiet
 from tidemill.core.request import InferenceRequest
-from tidemill.core.tensor import Array, Tensors
+from tidemill.core.tensor import Array, Signature, Tensors
 from tidemill.core.tensor import rows as rows_of
 from tidemill.engine import batching
 from tidemill.engine.crew import Crew, Seat
@@ -299,10 +299,10 @@ def _record(batch: list[Entry], outcome: Outcome) -> None:
             trace.ran(entry.traceparent, entry.arrived, entry.started, ended, entry.rows, rows, len(batch))
 
 
-def zeros_for(engine: Engine, rows: int = 1) -> dict[str, Array]:
+def zeros_for(signature: Signature, rows: int = 1) -> dict[str, Array]:
     """Inputs of zeros that fit the signature: free dimensions are 1, dimension 0 is `rows`."""
     filled: dict[str, Array] = {}
-    for spec in engine.signature.inputs:
+    for spec in signature.inputs:
         shape = [rows] if spec.shape is None else [1 if side == -1 else side for side in spec.shape]
         filled[spec.name] = (
             np.full(shape, b"", dtype=object) if spec.datatype == "BYTES" else np.zeros(shape, spec.dtype)

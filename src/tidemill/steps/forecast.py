@@ -30,7 +30,7 @@ class Forecast(Step, frozen=True, kw_only=True):
         dates = following(list(known), len(numbers)) if known else None
         told: list[dict[str, Any]] = []
         for place, value in enumerate(numbers):
-            entry: dict[str, Any] = {"step": place + 1, "value": float(value)}
+            entry: dict[str, Any] = {"step": place + 1, "value": float(f"{value:.6g}")}
             told.append({"index": dates[place], **entry} if dates else entry)
         return {self.output: told}
 
