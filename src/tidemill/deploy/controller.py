@@ -61,7 +61,7 @@ class Tracked:
     """A model that is wanted, or was. `config` is that of an explicit load, `labels` are those of explicit calls;
     `parked`: unloaded by an explicit call. `tried`: what each version was last loaded from; `seen`: since when its
     files are what they are; `there` and `policy`: the
-    versions at the last look, and what picks from them."""
+    versions at the last look, and what picks from them; `looked`: that look; `pending`: some of it was not whole."""
 
     def __init__(self, entry: ModelEntry) -> None:
         self.entry = entry
@@ -72,6 +72,8 @@ class Tracked:
         self.seen: dict[int, tuple[Stamp, float]] = {}
         self.there: tuple[int, ...] = ()
         self.policy = VersionPolicy()
+        self.looked: Look | None = None
+        self.pending = False
         self.label_trouble: tuple[str, ...] = ()
         self.lock = asyncio.Lock()
 
@@ -173,8 +175,15 @@ class Controller:
                 if name not in self._models:
                     self._models[name] = Tracked(ModelEntry(name, self._repository / name))
         at_work = set(self._tasks.values())
-        for name, model in list(self._models.items()):
-            if not model.parked and not model.lock.locked() and name not in at_work:
+        wishes = {
+            name: model.wish
+            for name, model in self._models.items()
+            if not model.parked and not model.lock.locked() and name not in at_work
+        }
+        looks = await self._aside(lambda: {name: look(wish) for name, wish in wishes.items()})
+        for name, found in looks.items():
+            model = self._models.get(name)
+            if model is not None and (found.trouble or model.pending or found != model.looked):
                 self._spawn(self._follow(name, model), name)
 
     async def watch(self, every_s: float) -> None:
@@ -263,6 +272,9 @@ class Controller:
                 await self._empty(model)
                 if self._whole:
                     del self._models[name]
+            except BaseException:
+                model.looked = None  # so that the next look begins anew
+                raise
 
     async def _settle(self, model: Tracked, again: bool = False, patient: bool = False) -> list[str]:
         """Bring `model` to what is wanted of it; the reasons of what was refused. `again`: also what failed before as
@@ -319,7 +331,7 @@ class Controller:
             found = await self._aside(partial(look, model.wish))
         except TimeoutError:
             return Look({}, trouble=f"{model.entry.base_path} was not read within {self._policy.look_s_max:g} s")
-        model.there = tuple(found.versions)
+        model.there, model.looked = tuple(found.versions), found
         return found
 
     def _wanted(self, model: Tracked, found: Look, patient: bool) -> dict[int, Stamp]:
@@ -327,12 +339,15 @@ class Controller:
         written again counts as what it was."""
         now = self._clock()
         there, seen = {}, {}
+        model.pending = False
         for version, each in found.versions.items():
             before = model.seen.get(version)
             seen[version] = before if before and before[0] == each.stamp else (each.stamp, now)
             if not patient or settled(each.stamp, each.whole, before, now, self._policy.settle_s):
                 there[version] = each.stamp
-            elif version in model.tried:
+                continue
+            model.pending |= each.stamp != model.tried.get(version)
+            if version in model.tried:
                 there[version] = model.tried[version]
         model.seen = seen
         model.policy = found.policy or self._policy.versions
