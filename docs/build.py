@@ -18,7 +18,7 @@ from tidemill.compress.method import Method
 from tidemill.core import registry, settings
 from tidemill.core.errors import CallerError, TidemillError, leaves
 from tidemill.doors.problems import PROBLEMS
-from tidemill.observe.metrics import NAMES, Exposition, ModelSample, ServiceSample
+from tidemill.observe.metrics import NAMES, Exposition, FrontSample, ModelSample, ServiceSample
 from tidemill.observe.stats import ModelStats
 from tidemill.steps.step import Step
 
@@ -146,10 +146,13 @@ def errors() -> str:
 
 
 def metrics() -> str:
+    front = FrontSample("http-1", True, 0, 0, 0.0, 0)
     model = ModelSample("m", 1, True, 0, ModelStats())
     families = {
         family.name: family
-        for family in Exposition(lambda: ServiceSample([model], {"internal": 1}, 0, 0, 0, 0, (0.0, False))).collect()
+        for family in Exposition(
+            lambda: ServiceSample([model], {"internal": 1}, 0, 0, 0, 0, (0.0, False), fronts=[front])
+        ).collect()
     }
     rows = []
     for name, about in NAMES.items():
@@ -203,7 +206,9 @@ def steps() -> str:
         fields = msgspec.inspect.type_info(kind)
         assert isinstance(fields, msgspec.inspect.StructType)
         rows = [option(field) for field in fields.fields]
-        parts.append(f"## {name}\n\n{summary}\n{reads}\n" + table(("option", "kind", "default", "bounds", "meaning"), rows))
+        parts.append(
+            f"## {name}\n\n{summary}\n{reads}\n" + table(("option", "kind", "default", "bounds", "meaning"), rows)
+        )
     return "\n".join(parts)
 
 
@@ -223,7 +228,9 @@ def option(field: msgspec.inspect.Field) -> tuple[str, str, str, str, str]:
         low = kind.ge if kind.ge is not None else kind.gt
         high = kind.le
         both = f"{low:g} to {high:.12g}" if low is not None and high is not None else ""
-        bounds = both or (f"at least {low:g}" if low is not None else f"at most {high:.12g}" if high is not None else "")
+        bounds = both or (
+            f"at least {low:g}" if low is not None else f"at most {high:.12g}" if high is not None else ""
+        )
     words = {
         "IntType": "whole number", "FloatType": "number", "StrType": "text", "BoolType": "true or false",
         "LiteralType": "word", "VarTupleType": "list",

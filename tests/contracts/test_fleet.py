@@ -11,12 +11,17 @@ import numpy as np
 import pytest
 
 import crafted
-from fakes import FakeFleet, FakeServed
+from fakes import FakeFleet, FakeLedger, FakeServed
+from links import linked
+from tidemill.account.keys import Open
+from tidemill.account.ledger import FreeLedger
 from tidemill.core.contracts import Fleet
 from tidemill.core.errors import UnknownModel, UnknownVersion
 from tidemill.core.request import InferenceRequest, Predict, Usage
 from tidemill.core.tensor import Signature, TensorSpec
 from tidemill.deploy.local import FleetPolicy, LocalFleet
+from tidemill.serve.answer import Service
+from tidemill.serve.queue import BoundedQueue
 
 POLICY = FleetPolicy("auto", 1, 1, 8, 100, 1.0, 7)
 X = np.arange(6, dtype=np.float32).reshape(3, 2)
@@ -38,7 +43,23 @@ async def _fake(folder: Path) -> AsyncIterator[Fleet]:
     )
 
 
-KINDS = {"local": _local, "fake": _fake}
+async def _remote(folder: Path) -> AsyncIterator[Fleet]:
+    """The local one, over a link."""
+    async for fleet in _local(folder):
+        service = Service(Open(), BoundedQueue(64, lambda: False), FreeLedger(), fleet)
+        async with linked(service, fleet.versions("m")) as ends:
+            yield ends.fleet
+
+
+async def _booked(folder: Path) -> AsyncIterator[Fleet]:
+    """The same, where each answer waits for its charge."""
+    async for fleet in _local(folder):
+        service = Service(Open(), BoundedQueue(64, lambda: False), FakeLedger(), fleet)
+        async with linked(service, fleet.versions("m"), charging=True) as ends:
+            yield ends.fleet
+
+
+KINDS = {"local": _local, "fake": _fake, "remote": _remote, "remote and booked": _booked}
 
 
 @pytest.fixture(params=KINDS)

@@ -59,14 +59,16 @@ class Keys:
         self._records: dict[bytes, tuple[KeyRecord, Caller]] = {}
         self.refresh()
 
-    def refresh(self) -> None:
-        """Read the keys again when one has changed; costs one small query when none has."""
+    def refresh(self) -> bool:
+        """Read the keys again when one has changed; costs one small query when none has. Whether one has."""
         epoch = self._read_epoch()
-        if epoch != self._epoch:
+        changed = epoch != self._epoch
+        if changed:
             self._records = {
                 record.digest: (record, Caller(record.tenant, record.id, record.admin)) for record in self._read_keys()
             }
             self._epoch = epoch
+        return changed
 
     def recognise(self, credential: str) -> Caller:
         if not credential:
@@ -96,8 +98,8 @@ class Keys:
 class Open:
     """`Identity` that asks for no key (`--no-auth`)."""
 
-    def refresh(self) -> None:
-        return
+    def refresh(self) -> bool:
+        return False
 
     def recognise(self, credential: str) -> Caller:
         return ANONYMOUS

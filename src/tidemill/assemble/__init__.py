@@ -4,7 +4,8 @@ from tidemill.assemble.choice import Choice, choose, entries
 from tidemill.assemble.exposure import check_exposure
 from tidemill.assemble.keys import create_key, told_key
 from tidemill.assemble.once import once
-from tidemill.assemble.owner import Owner, fleet_policy, quieten_collector, serve
+from tidemill.assemble.owner import Owner, fleet_policy, serve
+from tidemill.core.collector import quieten_collector
 
 __all__ = [
     "Choice",

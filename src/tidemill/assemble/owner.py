@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
 import logging
 import os
 import signal
@@ -12,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
@@ -23,10 +20,13 @@ from tidemill.account.ledger import DurableLedger, FreeLedger
 from tidemill.assemble.choice import entries
 from tidemill.assemble.console_process import ConsoleProcess
 from tidemill.assemble.exposure import check_exposure
+from tidemill.assemble.fronts import Fronts
+from tidemill.assemble.here import Entry, Here
 from tidemill.assemble.inside import Inside
 from tidemill.assemble.readiness import unready
 from tidemill.assemble.view import View
 from tidemill.core import certificates, registry
+from tidemill.core.collector import quieten_collector
 from tidemill.core.errors import InvalidSetting, LedgerUnavailable
 from tidemill.core.package import ModelEntry, VersionPolicy
 from tidemill.core.settings import Settings
@@ -36,7 +36,9 @@ from tidemill.deploy.controller import Controller, ControlPolicy
 from tidemill.deploy.local import FleetPolicy, LocalFleet
 from tidemill.deploy.steps import StepPolicy
 from tidemill.doors import application, grpc_server
-from tidemill.doors.listen import HttpServer, bind
+from tidemill.doors.grpc_call import Calls
+from tidemill.doors.head import ASGIApp
+from tidemill.doors.listen import bind
 from tidemill.observe.metrics import Exposition
 from tidemill.repository import text_proto
 from tidemill.serve.answer import Service
@@ -55,11 +57,8 @@ COUNT_S = 5.0
 """How long after one adding-up of all charges, for the overview, the next begins."""
 STAGE_CALLS_AT_ONCE = 16
 """Calls that one request makes of one model at once: enough to fill a batch, few enough to leave places to others."""
-GC_ALLOCATIONS = 20_000
 ENGINE_STOP_S = 1.0
 """What an engine that nobody waits for any more may take to end its batch."""
-HTTP_STOP_S = 5.0
-"""What closing connections may take on top of the drain."""
 
 
 def serve(settings: Settings, models: Iterable[str], on_ready: Callable[[Owner], None]) -> None:
@@ -119,13 +118,6 @@ def control_policy(settings: Settings, whole: bool) -> ControlPolicy:
     )
 
 
-def quieten_collector() -> None:
-    """What is loaded by now stays, and requests leave few cycles behind: look for them less often, among less."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_ALLOCATIONS, 50, 50)
-
-
 class Owner:
     """Holds everything of one running service. `run` returns when it has drained."""
 
@@ -145,12 +137,15 @@ class Owner:
         paths = certificates.paths_of(settings)
         self.renewal = None if paths is None else certificates.Renewal(paths)
         self.inside = None if paths is None else Inside()
-        self._listener = bind(settings.host, settings.http_port, "--http-port")
+        shared = settings.fronts > 0
+        self._listener = bind(settings.host, settings.http_port, "--http-port", shared=shared)
         self.http_port: int = self._listener.getsockname()[1]
         aliases = {settings.rest_api_port: "--rest_api_port", settings.port: "--port"}
         self.alias_ports = [port for port in aliases if port not in {0, self.http_port}]
-        self._listeners = [self._listener, *(bind(settings.host, port, aliases[port]) for port in self.alias_ports)]
-        self.grpc_port = 0
+        self._listeners = [
+            self._listener,
+            *(bind(settings.host, port, aliases[port], shared=shared) for port in self.alias_ports),
+        ]
         self.console = ConsoleProcess(settings, paths)
         self.keys = (
             Open()
@@ -176,39 +171,45 @@ class Owner:
             lambda: self.console.port,
             settings,
         )
-        self.http = HttpServer(doors, settings, self.service.failures, self.renewal)
         self._doors = doors
+        self.entry = self._entry(doors)
+
+    def _entry(self, app: ASGIApp) -> Entry:
+        def is_ready() -> bool:
+            return not self.not_ready()
+
+        settings, service = self.settings, self.service
+        if not settings.fronts:
+            return Here(service, app, settings, self._listeners, is_ready, self.renewal, self.inside)
+        methods = grpc_server.handlers(Calls(service, settings, is_ready))
+        return Fronts(
+            service,
+            self.fleet,
+            app,
+            methods,
+            settings,
+            self._listeners,
+            is_ready,
+            lambda: self.draining,
+            self.inside,
+        )
 
     async def run(self, on_ready: Callable[[Owner], None]) -> None:
         """Serve until `stop`. `on_ready` is called once, when every model is loaded or refused."""
-        serving = asyncio.create_task(self.http.serve(sockets=self._listeners))
         beside = [
-            asyncio.create_task(self.http.sweep()),
             asyncio.create_task(self._refresh_keys()),
             asyncio.create_task(self._count_charges()),
             asyncio.create_task(self._renew_certificates()),
         ]
-        grpc = None
         try:
             inside = self.inside
             if inside is not None:
                 await inside.serve(self._doors, self.settings, self.service.failures)
+            await self.entry.start()
             self.console.start(self.http_url, None if inside is None else inside.http)
-            grpc, self.grpc_port = await grpc_server.start(
-                self.service,
-                self.settings.host,
-                self.settings.grpc_port,
-                self.settings,
-                lambda: not self.not_ready(),
-                self.renewal,
-                None if inside is None else inside.grpc,
-            )
-            if inside is None:
-                self.http.relay.to(self.settings.host, self.grpc_port)
-            else:
-                self.http.relay.to_path(inside.grpc)
-            starting = asyncio.create_task(self.models.start())
-            beside.append(starting)
+            starting = asyncio.create_task(self._begin())
+            serving = asyncio.create_task(self.entry.ended())
+            beside += [starting, serving]
             await self._until_stopped(serving, starting)
             if starting.done():
                 starting.result()
@@ -225,7 +226,7 @@ class Owner:
         finally:
             self.draining = True
             log.info("draining", extra={"in_flight": self.gate.in_flight})
-            await self._drain(serving, grpc)
+            await self.entry.drain()
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
@@ -253,25 +254,24 @@ class Owner:
         return unready(self.fleet.replicas(), self.settings.readiness)
 
     @property
+    def grpc_port(self) -> int:
+        return self.entry.grpc_port
+
+    @property
     def http_url(self) -> str:
         host, scheme = self.settings.host, "http" if self.renewal is None else "https"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.http_port}"
+
+    async def _begin(self) -> None:
+        """Load every model, and wait until requests can come."""
+        await self.models.start()
+        await self.entry.ready()
 
     async def _until_stopped(self, *others: asyncio.Task[None]) -> None:
         """Return when `stop` was called, or one of `others` is done."""
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait([stopping, *others], return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-
-    async def _drain(self, serving: asyncio.Task[None], grpc: Any) -> None:
-        """Both servers take nothing new and finish what runs, within `drain_ms`."""
-        drain_s = self.settings.drain_ms / 1000
-        self.http.should_exit = True
-        ending = [asyncio.wait_for(serving, drain_s + HTTP_STOP_S)]
-        if grpc is not None:
-            ending.append(grpc.stop(drain_s))
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.gather(*ending)
 
     async def _close_fleet(self) -> None:
         try:
@@ -300,6 +300,7 @@ class Owner:
         while True:
             await asyncio.sleep(KEYS_REFRESH_S)
             try:
-                self.keys.refresh()
+                if self.keys.refresh():
+                    self.entry.keys_changed()
             except database.DatabaseError as error:
                 log.warning("keys could not be read again: %s", error)

@@ -36,6 +36,7 @@ class View:
         reasons = owner.not_ready()
         times = self._process.cpu_times()
         calls, nanos = self.booked
+        fronts = owner.entry.sample()
         return {
             "service": {
                 "version": __version__,
@@ -49,9 +50,10 @@ class View:
                 "auth": not settings.no_auth,
                 "charging": not settings.no_charge,
                 "in_flight": owner.gate.in_flight,
-                "connections": owner.http.connection_count,
-                "cpu_s": times.user + times.system,
-                "rss_bytes": self._process.memory_info().rss,
+                "connections": owner.entry.connection_count,
+                "cpu_s": times.user + times.system + sum(each.cpu_s for each in fronts),
+                "rss_bytes": self._process.memory_info().rss + sum(each.rss_bytes for each in fronts),
+                "fronts": [each._asdict() for each in fronts],
             },
             "models": [_told(replica) for replica in owner.fleet.replicas()],
             "usage": {"calls": calls, "nanos": nanos},
@@ -100,7 +102,8 @@ class View:
             return accounts.revoke_key(connection, key_id)
 
     def keys_changed(self) -> None:
-        self._owner.keys.refresh()
+        if self._owner.keys.refresh():
+            self._owner.entry.keys_changed()
 
     @contextlib.contextmanager
     def _database(self) -> Iterator[database.Connection]:
@@ -124,13 +127,14 @@ class View:
             models,
             owner.service.failures,
             owner.gate.in_flight,
-            owner.http.connection_count,
+            owner.entry.connection_count,
             owner.commits.row_count,
             owner.commits.group_count,
             None if renewal is None else (renewal.current.not_after, renewal.failed),
             ready=not owner.not_ready(),
             draining=owner.draining,
             started_at=owner.started_at,
+            fronts=owner.entry.sample(),
         )
 
 

@@ -258,6 +258,18 @@ class LedgerUnavailable(ServiceError):
     code = "ledger.unavailable"
 
 
+class LinkLost(ServiceError):
+    """The process that holds the models, or the way to it, is gone. Another attempt reaches the one that follows it."""
+
+    code = "link.lost"
+
+
+class FrameTooLarge(ServiceError):
+    """A request or an answer that is too large to pass between the processes of this service (`frame_bytes_max`)."""
+
+    code = "link.too_large"
+
+
 def leaves(root: type[TidemillError] = TidemillError) -> list[type[TidemillError]]:
     """Every class of the tree below `root`, itself included."""
     found = [root]

@@ -153,6 +153,34 @@ class Settings:
         at_least=0,
         at_most=1000,
     )
+    # processes
+    fronts: int = _setting(
+        0,
+        "Processes that read and answer HTTP before the one that holds the models, and one more for gRPC; 0: none.",
+        at_least=0,
+        at_most=64,
+    )
+    frame_bytes_max: int = _setting(
+        512 * 2**20,
+        "Message between processes at most: tensors of one request or answer.",
+        at_least=2**16,
+        at_most=2**32 - 1,
+    )
+    link_in_flight_max: int = _setting(
+        4096, "Requests that one front waits for at most; one more is answered 503.", at_least=1, at_most=1_000_000
+    )
+    link_buffer_bytes: int = _setting(
+        4 * 2**20, "Unsent bytes between processes from which on a sender waits.", at_least=2**16, at_most=2**31 - 1
+    )
+    front_silent_ms_max: int = _setting(
+        30_000,
+        "A front that reports nothing for so long is killed and restarted.",
+        at_least=1000,
+        at_most=3_600_000,
+    )
+    front_restart_ms_max: int = _setting(
+        5_000, "Longest pause before a front that ended is started again.", at_least=1, at_most=600_000
+    )
     # operation
     drain_ms: int = _setting(
         10_000,
@@ -270,6 +298,20 @@ def _converted(kind: type, value: Any) -> Any:
         except RuntimeError as error:  # there is no such user
             raise ValueError(value) from error
     return kind(value)
+
+
+def to_plain(settings: Settings) -> dict[str, Any]:
+    """The values in a form that travels to another process."""
+    values = {entry.name: getattr(settings, entry.name) for entry in table()}
+    return {name: {"path": str(value)} if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def from_plain(values: Mapping[str, Any]) -> Settings:
+    """What `to_plain` was given."""
+    known: dict[str, Any] = {
+        name: Path(each["path"]) if isinstance(each, dict) else each for name, each in values.items()
+    }
+    return Settings(**known)
 
 
 def read_file(given: Path | None) -> tuple[dict[str, Any], str]:

@@ -48,7 +48,7 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     """The framework's own refusals, in our words."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for that class alone
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
+        allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))  # a set's order is any
         response = problem(MethodNotAllowed(f"{request.method} is not taken at {request.url.path}, {allowed} is"))
         response.headers["allow"] = allowed
         return response

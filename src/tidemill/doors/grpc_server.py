@@ -12,6 +12,7 @@ from tidemill.core.errors import InvalidSetting
 from tidemill.core.settings import Settings
 from tidemill.doors import grpc_health, grpc_reflection
 from tidemill.doors.grpc_call import Calls, name_of
+from tidemill.doors.grpc_forward import Handlers
 from tidemill.doors.kserve import grpc as kserve
 from tidemill.doors.listen import bind
 from tidemill.doors.tfserving import grpc as tfserving
@@ -74,6 +75,16 @@ class GrpcServer:
         await self._server.stop(grace_s)
 
 
+Wrap = Callable[[Handlers], Handlers]
+
+
+def handlers(calls: Calls) -> Handlers:
+    """Every method of every dialect, and what gRPC's own tools ask."""
+    dialects = (kserve.handler(calls), *tfserving.handlers(calls))
+    services = sorted([*map(name_of, dialects), grpc_health.SERVICE, *grpc_reflection.SERVICES])
+    return (*dialects, grpc_health.handler(calls, services), *grpc_reflection.handlers(calls, services))
+
+
 async def start(
     service: Service,
     host: str,
@@ -82,21 +93,19 @@ async def start(
     is_ready: Callable[[], bool] = lambda: True,
     renewal: Renewal | None = None,
     inside: Path | None = None,
+    wrap: Wrap = lambda methods: methods,
 ) -> tuple[GrpcServer, int]:
     """A server that answers, and its port (a free one for 0). The caller stops it.
 
-    `is_ready` tells `ServerReady`. With `renewal` the port speaks TLS; `inside` is a Unix socket to listen at besides,
-    in the clear, in a folder that nobody else enters. Raises `InvalidSetting` for a port that cannot be had.
+    `is_ready` tells `ServerReady`; `wrap` may put itself before the methods. With `renewal` the port speaks TLS;
+    `inside` is a Unix socket to listen at besides, in the clear, in a folder that nobody else enters. Raises
+    `InvalidSetting` for a port that cannot be had.
     """
     if port:
         bind(host, port, "--grpc-port").close()  # in our words, where gRPC would also write its own to stderr
     server = grpc.aio.server(options=options(settings))
     calls = Calls(service, settings, is_ready)
-    dialects = (kserve.handler(calls), *tfserving.handlers(calls))
-    services = sorted([*map(name_of, dialects), grpc_health.SERVICE, *grpc_reflection.SERVICES])
-    server.add_generic_rpc_handlers(
-        (*dialects, grpc_health.handler(calls, services), *grpc_reflection.handlers(calls, services))
-    )
+    server.add_generic_rpc_handlers(wrap(handlers(calls)))
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         bound = (

@@ -309,8 +309,13 @@ class HttpServer(uvicorn.Server):
                 self._limits.entrances.check_time(now)
 
 
-def bind(host: str, port: int, flag: str) -> socket.socket:
-    """A listening address of our own. Raises `InvalidSetting` when it is taken or not ours to take."""
+def bind(host: str, port: int, flag: str, *, shared: bool = False) -> socket.socket:
+    """A listening address of our own; where it is `shared`, others of this user may join it with `share_port`.
+
+    Raises `InvalidSetting` when it is taken or not ours to take.
+    """
+    if shared and port:
+        bind(host, port, flag).close()  # nobody else is there
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -320,6 +325,8 @@ def bind(host: str, port: int, flag: str) -> socket.socket:
         raise InvalidSetting(f"--host {host} is no address of this machine: {error}") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            share_port(listener)
         listener.bind(address)
     except OSError as error:
         listener.close()
@@ -328,3 +335,10 @@ def bind(host: str, port: int, flag: str) -> socket.socket:
         ) from error
     listener.setblocking(False)
     return listener
+
+
+def share_port(listener: socket.socket) -> None:
+    """Let several sockets of this service have the same address; the kernel shares connections out to those that
+    listen."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -50,6 +50,8 @@ PROBLEMS: dict[str, tuple[int, Status]] = {
     "admission.overloaded": (503, Status.UNAVAILABLE),
     "admission.draining": (503, Status.UNAVAILABLE),
     "ledger.unavailable": (503, Status.UNAVAILABLE),
+    "link.lost": (503, Status.UNAVAILABLE),
+    "link.too_large": (413, Status.RESOURCE_EXHAUSTED),
     "setting.invalid": (400, Status.INVALID_ARGUMENT),
     "install.missing": (501, Status.UNIMPLEMENTED),
     "compress.recipe": (400, Status.INVALID_ARGUMENT),

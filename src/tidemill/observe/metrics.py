@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
+from typing import NamedTuple
 
 import psutil
 from prometheus_client import CollectorRegistry
@@ -40,6 +41,11 @@ NAMES = {
     "tidemill_build_info": "1; the labels are the versions of Tidemill and of Python.",
     "tidemill_tls_expiry_timestamp_seconds": "Unix time at which the certificate in use expires; absent without TLS.",
     "tidemill_tls_renewal_failed": "1 while the certificate's files cannot be used and the old one serves on.",
+    "tidemill_front_up": "1 when the front process listens, else 0; nothing without `fronts`.",
+    "tidemill_front_restarts": "Times the front process had to be started again.",
+    "tidemill_front_connections": "Open HTTP connections of the front process.",
+    "tidemill_front_cpu_seconds": "CPU time of the front process that runs now.",
+    "tidemill_front_resident_bytes": "Resident memory of the front process.",
     "tidemill_process_cpu_seconds": "CPU time of the owner process.",
     "tidemill_process_resident_bytes": "Resident memory of the owner process.",
 }
@@ -61,6 +67,17 @@ class ModelSample:
         self.stats = stats
 
 
+class FrontSample(NamedTuple):
+    """One front process, as it last reported."""
+
+    name: str
+    up: bool
+    restarts: int
+    connections: int
+    cpu_s: float
+    rss_bytes: int
+
+
 class ServiceSample:
     """The service's line-up at the moment of a scrape."""
 
@@ -70,6 +87,7 @@ class ServiceSample:
         "connections",
         "draining",
         "failures",
+        "fronts",
         "in_flight",
         "models",
         "ready",
@@ -89,6 +107,7 @@ class ServiceSample:
         ready: bool = False,
         draining: bool = False,
         started_at: float = 0.0,
+        fronts: Sequence[FrontSample] = (),
     ) -> None:
         """`tls`: when the certificate expires, and whether the last renewal failed."""
         self.models = models
@@ -101,6 +120,7 @@ class ServiceSample:
         self.ready = ready
         self.draining = draining
         self.started_at = started_at
+        self.fronts = fronts
 
 
 class Exposition:
@@ -161,10 +181,25 @@ class Exposition:
         expiry, failed_renewal = sample.tls or (None, None)
         yield _gauge("tidemill_tls_expiry_timestamp_seconds", value=expiry)
         yield _gauge("tidemill_tls_renewal_failed", value=None if failed_renewal is None else float(failed_renewal))
+        yield from _fronts(sample.fronts)
         with self._process.oneshot():
             times = self._process.cpu_times()
             yield _counter("tidemill_process_cpu_seconds", value=times.user + times.system)
             yield _gauge("tidemill_process_resident_bytes", value=self._process.memory_info().rss)
+
+
+def _fronts(fronts: Sequence[FrontSample]) -> Iterator[Metric]:
+    label = ("front",)
+    up, restarts = _gauge("tidemill_front_up", label), _counter("tidemill_front_restarts", label)
+    connections, memory = _gauge("tidemill_front_connections", label), _gauge("tidemill_front_resident_bytes", label)
+    cpu = _counter("tidemill_front_cpu_seconds", label)
+    for each in fronts:
+        up.add_metric((each.name,), float(each.up))
+        restarts.add_metric((each.name,), each.restarts)
+        connections.add_metric((each.name,), each.connections)
+        cpu.add_metric((each.name,), each.cpu_s)
+        memory.add_metric((each.name,), each.rss_bytes)
+    yield from (up, restarts, connections, cpu, memory)
 
 
 def _counter(name: str, labels: Iterable[str] | None = None, value: float | None = None) -> CounterMetricFamily:

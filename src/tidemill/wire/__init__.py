@@ -1,0 +1,1 @@
+"""Floor 2: frames between the processes of one service."""
