@@ -21,7 +21,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 
 class Operation(msgspec.Struct, frozen=True):
     """One method at one address. `body` and `reply` name shapes; `media` is what the reply may be where not JSON, ""
-    where it is empty. `query` are optional parameters. `unready` tells that 503 is an answer of the same shape."""
+    where it is empty. `query` are optional parameters. `unready` tells that 503 is an answer of the same shape.
+    `sends` are the media types that the body may have besides JSON, as plain bytes."""
 
     method: str
     path: str
@@ -34,6 +35,7 @@ class Operation(msgspec.Struct, frozen=True):
     query: tuple[str, ...] = ()
     key: bool = True
     unready: bool = False
+    sends: tuple[str, ...] = ()
 
 
 def document(operations: Iterable[Operation]) -> dict[str, Any]:
@@ -76,7 +78,8 @@ def _operation(each: Operation) -> dict[str, Any]:
     if each.unready:
         made["responses"]["503"] = answered
     if each.body:
-        made["requestBody"] = {"required": True, "content": {JSON: {"schema": ref(each.body)}}}
+        plain = {media: {"schema": {"type": "string", "format": "binary"}} for media in each.sends}
+        made["requestBody"] = {"required": True, "content": {JSON: {"schema": ref(each.body)}, **plain}}
     if each.key:
         made["security"] = [{"key": []}]
     return made

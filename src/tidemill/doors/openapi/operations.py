@@ -6,6 +6,8 @@ from tidemill.doors.openapi.document import Operation
 
 V2, TFS, ADMIN, OPERATION = "KServe V2", "TensorFlow Serving", "admin", "operation"
 EVENTS = "text/plain"
+RAW = ("image/png", "image/jpeg", "audio/wav", "text/csv", "text/plain", "application/octet-stream")
+"""What models with steps read; each model reads some of these."""
 
 
 def _versioned(method: str, path: str, tag: str, summary: str, **more: object) -> list[Operation]:
@@ -38,7 +40,15 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/v1/models", TFS, "The models that can be asked, as OpenAI lists them", "ModelList"),
     *_labelled("GET", "/v1/models/{name}*", TFS, "A model's versions and their states", reply="ModelStatus"),
     *_labelled("GET", "/v1/models/{name}*/metadata", TFS, "A model's signature", reply="SignatureMetadata"),
-    *_labelled("POST", "/v1/models/{name}*:predict", TFS, "Predict", reply="PredictResponse", body="PredictRequest"),
+    *_labelled(
+        "POST",
+        "/v1/models/{name}*:predict",
+        TFS,
+        "Predict",
+        reply="PredictResponse",
+        body="PredictRequest",
+        sends=RAW,
+    ),
     *_labelled(
         "POST", "/v1/models/{name}*:classify", TFS, "Classify", reply="ClassifyResponse", body="ExamplesRequest"
     ),
