@@ -12,7 +12,7 @@ from typing import Any
 
 from tidemill.core.contracts import Pieces, Served
 from tidemill.core.errors import InvalidKey, MissingKey, RefusedModel, UnknownLabel, UnknownModel, UnknownVersion
-from tidemill.core.package import Indexed, ModelConfig, ModelEntry
+from tidemill.core.package import Indexed, ModelConfig, ModelEntry, VersionPolicy
 from tidemill.core.request import Caller, InferenceRequest, Piece, Usage
 from tidemill.core.running import Counts, Running
 from tidemill.core.tensor import Signature, Tensors, TensorSpec, rows
@@ -176,6 +176,10 @@ class FakeModels:
             Indexed(each.name, each.version, each.state if each in served else "", each.reason)
             for each in sorted(self._on_disk, key=lambda each: (each.name, each.version))
         ]
+
+    def policy(self, name: str) -> VersionPolicy:
+        self._found(name)
+        return VersionPolicy(all_versions=True)
 
     async def load(self, name: str, config: ModelConfig | None = None) -> None:
         await asyncio.sleep(0)

@@ -333,3 +333,29 @@ async def test_operation_is_finished_though_its_caller_went_away(place: Place) -
         await asking
     await asyncio.wait_for(controller.idle(), WAIT_S_MAX)
     assert place.served() == [1]
+
+
+async def test_the_policy_in_force_is_the_models_own_or_the_services_or_that_of_an_explicit_load(place: Place) -> None:
+    for name in ("m", "n"):
+        echo(place.folder, name, "FP32", (-1, 1))
+    place.toml('[versions]\npolicy = "latest:2"\n', "n")
+    controller = await place.serve("m", "n", versions=ALL)
+    assert controller.policy("m") == ALL
+    assert controller.policy("n") == VersionPolicy(latest=2)
+    await controller.load("m", ModelConfig(versions=Versions(policy="specific:1")))
+    assert controller.policy("m") == VersionPolicy(specific=(1,))
+    await controller.load("m")
+    assert controller.policy("m") == ALL
+    with pytest.raises(UnknownModel):
+        controller.policy("nobody")
+
+
+async def test_a_configuration_that_was_refused_is_refused_again_while_the_former_serves(place: Place) -> None:
+    echo(place.folder, "m", "FP32", (-1, 1))
+    controller = await place.serve("m")
+    for _ in range(2):
+        with pytest.raises(RefusedModel):
+            await controller.load("m", ModelConfig(engine="nothing"))
+        assert place.served() == [1]
+    await controller.load("m")
+    assert place.served() == [1]

@@ -244,8 +244,9 @@ async def test_a_model_that_is_not_ready_says_so() -> None:
     assert not reply.ready
     assert status is grpc.StatusCode.UNAVAILABLE
     async with serving(FakeService()) as channel:
-        status, _, _ = await refused(channel, KSERVE + "ModelReady", ModelReadyRequest(name="no").SerializeToString())
-    assert status is grpc.StatusCode.NOT_FOUND
+        for absent in (ModelReadyRequest(name="no"), ModelReadyRequest(name="half", version="7")):
+            body = await call(channel, KSERVE + "ModelReady", absent.SerializeToString())
+            assert not ModelReadyResponse.FromString(body).ready
 
 
 async def test_a_method_that_is_not_offered_is_unimplemented() -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from tidemill.core.package import Indexed, ModelConfig, ModelEntry, ModelPackage
+from tidemill.core.package import Indexed, ModelConfig, ModelEntry, ModelPackage, VersionPolicy
 from tidemill.core.request import Caller, InferenceRequest, Piece, Usage
 from tidemill.core.running import Counts, Running
 from tidemill.core.tensor import Signature, Tensors
@@ -121,6 +121,9 @@ class Models(Protocol):
 
     def index(self) -> Sequence[Indexed]:
         """Every version that is known: served, refused, or there to be loaded; by name and version."""
+
+    def policy(self, name: str) -> VersionPolicy:
+        """Which versions of `name` are wanted. Raises `UnknownModel`."""
 
     async def load(self, name: str, config: ModelConfig | None = None) -> None:
         """Look at `name` on disk again and serve the versions that its policy asks for; returns when they serve.

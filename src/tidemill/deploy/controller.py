@@ -59,9 +59,9 @@ class Told(NamedTuple):
 
 class Tracked:
     """A model that is wanted, or was. `config` is that of an explicit load, `labels` are those of explicit calls;
-    `parked`: unloaded by an explicit call. `tried`: what each version was last loaded from; `seen`: since when its
-    files are what they are; `there` and `policy`: the
-    versions at the last look, and what picks from them; `looked`: that look; `pending`: some of it was not whole."""
+    `parked`: unloaded by an explicit call. `tried`: what each version was last loaded from, in vain where `refused`;
+    `seen`: since when its files are what they are; `there` and `policy`: the versions at the last look, and what picks
+    from them; `looked`: that look; `pending`: some of it was not whole."""
 
     def __init__(self, entry: ModelEntry) -> None:
         self.entry = entry
@@ -69,6 +69,7 @@ class Tracked:
         self.labels: dict[str, int] = {}
         self.parked = False
         self.tried: dict[int, Stamp] = {}
+        self.refused: set[int] = set()
         self.seen: dict[int, tuple[Stamp, float]] = {}
         self.there: tuple[int, ...] = ()
         self.policy = VersionPolicy()
@@ -124,6 +125,11 @@ class Controller:
             for version in versions:
                 known.setdefault((name, version), Indexed(name, version, ""))
         return [known[key] for key in sorted(known)]
+
+    def policy(self, name: str) -> VersionPolicy:
+        if name not in self._models:
+            raise UnknownModel(f"there is no model {short(name)}")
+        return self._models[name].policy
 
     async def load(self, name: str, config: ModelConfig | None = None) -> None:
         await self._shielded(self._load(name, config), name)
@@ -289,13 +295,15 @@ class Controller:
         if not wanted:
             return [] if patient else [f"model {name!r}: its policy asks for none of the versions that are there"]
         if again:
-            serving = self._serving(name)
-            model.tried = {version: stamp for version, stamp in model.tried.items() if version in serving}
+            kept = self._serving(name) - model.refused
+            model.tried = {version: stamp for version, stamp in model.tried.items() if version in kept}
         refused = []
         while not self._closing and (step := next_step(wanted, self._standing(model))) is not None:
             if isinstance(step, Load):
                 model.tried[step.version] = wanted[step.version]
+                model.refused.discard(step.version)
                 if reason := await self._open(name, step.version, wanted[step.version].path, wish.config):
+                    model.refused.add(step.version)
                     refused.append(f"model {name!r} version {step.version}: {reason}")
             else:
                 await self._fleet.unload(name, step.version)

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from fakes import HALVE, FakeServed, halve
 from tidemill.core.errors import InvalidSetting
-from tidemill.core.package import Batching, ModelConfig
+from tidemill.core.package import Batching, ModelConfig, VersionPolicy
 from tidemill.core.tensor import DTYPES, Signature, TensorSpec
 from tidemill.doors.kserve import model_config
 
 TIMEOUT_S = 60.0
+ALL = VersionPolicy(all_versions=True)
 
 
 def served(signature: Signature = HALVE, rows_max: int = 8) -> FakeServed:
@@ -31,9 +32,10 @@ def asked(**config: Any) -> model_config.Override:
 
 
 def test_what_is_told_of_a_model_that_joins_requests() -> None:
-    told = model_config.told(served(), TIMEOUT_S)
+    told = model_config.told(served(), ALL, TIMEOUT_S)
     assert told["max_batch_size"] == 8
     assert told["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": [-1]}]
+    assert told["version_policy"] == {"all": {}}
     assert told["instance_group"] == [{"name": "half_0", "kind": "KIND_CPU", "count": 2}]
     assert told["dynamic_batching"]["default_queue_policy"] == {
         "timeout_action": "REJECT",
@@ -44,10 +46,10 @@ def test_what_is_told_of_a_model_that_joins_requests() -> None:
 
 
 def test_a_model_asked_singly_has_whole_shapes_and_no_batching() -> None:
-    told = model_config.told(served(rows_max=0), TIMEOUT_S)
+    told = model_config.told(served(rows_max=0), None, TIMEOUT_S)
     assert told["max_batch_size"] == 0
     assert told["input"][0]["dims"] == [-1, -1]
-    assert "dynamic_batching" not in told
+    assert not told.keys() & {"dynamic_batching", "version_policy"}
 
 
 SPECS = st.builds(
@@ -58,9 +60,19 @@ SPECS = st.builds(
 )
 
 
-@given(st.lists(SPECS, max_size=3).map(tuple), st.lists(SPECS, max_size=3).map(tuple), st.sampled_from([0, 1, 64]))
+POLICIES = st.sampled_from(
+    [None, ALL, VersionPolicy(), VersionPolicy(latest=3), VersionPolicy(specific=(1, 3)), VersionPolicy(specific=(2,))]
+)
+
+
+@given(
+    st.lists(SPECS, max_size=3).map(tuple),
+    st.lists(SPECS, max_size=3).map(tuple),
+    st.sampled_from([0, 1, 64]),
+    POLICIES,
+)
 def test_any_model_is_told_as_triton_reads_it_and_what_is_told_can_be_asked_for(
-    inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], rows_max: int
+    inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], rows_max: int, policy: VersionPolicy | None
 ) -> None:
     if rows_max:  # what is batched has a free dimension 0
         inputs, outputs = (
@@ -68,7 +80,7 @@ def test_any_model_is_told_as_triton_reads_it_and_what_is_told_can_be_asked_for(
             for specs in (inputs, outputs)
         )
     model = served(Signature(inputs, outputs), rows_max)
-    told = model_config.told(model, TIMEOUT_S)
+    told = model_config.told(model, policy, TIMEOUT_S)
     read = ParseDict(told, triton.ModelConfig())
     assert [each.name for each in read.input] == [spec.name for spec in inputs]
     wish = model_config.override("half", json.dumps(told))
@@ -77,6 +89,8 @@ def test_any_model_is_told_as_triton_reads_it_and_what_is_told_can_be_asked_for(
     assert config.batching == Batching(batched=rows_max > 0, max_batch=rows_max or None)
     assert config.instances == 2
     assert config.engine == "fake"
+    word = config.versions.policy
+    assert (None if word is None else VersionPolicy.parse(word)) == policy
 
 
 def test_what_is_not_said_is_left_as_it_was() -> None:
@@ -121,6 +135,9 @@ def test_hints_that_batches_without_delay_keep_are_taken() -> None:
         ('{"dynamic_batching": {"preserve_ordering": true}}', "preserve_ordering"),
         ('{"max_batch_size": 0, "dynamic_batching": {"preferred_batch_size": [4]}}', "above 0"),
         ('{"maxBatchSize": 8}', "maxBatchSize"),
+        ('{"version_policy": {"latest": {"num_versions": 0}}}', "latest:0"),
+        ('{"version_policy": {"specific": {"versions": []}}}', "specific:"),
+        ('{"version_policy": {"newest": {}}}', "newest"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_name(text: str, words: str) -> None:

@@ -9,7 +9,7 @@ import grpc
 
 import tidemill
 from tidemill.core import schemas
-from tidemill.core.errors import ModelNotReady
+from tidemill.core.errors import ModelNotReady, UnknownModel, UnknownVersion
 from tidemill.doors.grpc_call import Call, Calls, parsed, service_handler
 from tidemill.doors.grpc_stream import stream_handler
 from tidemill.doors.kserve import grpc_control, grpc_infer
@@ -62,7 +62,7 @@ async def _model_ready(calls: Calls, call: Call) -> bytes:
     message = parsed(ModelReadyRequest, call.body)
     try:
         calls.find(call, message.name, version_of(message.name, message.version))
-    except ModelNotReady:
+    except (ModelNotReady, UnknownModel, UnknownVersion):  # Triton's word for what is not there, too
         return _encoded(ModelReadyResponse(ready=False))
     return _encoded(ModelReadyResponse(ready=True))
 

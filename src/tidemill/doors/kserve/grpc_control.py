@@ -40,7 +40,8 @@ NOT_OFFERED = {
 async def config(calls: Calls, call: Call) -> bytes:
     message = parsed(ModelConfigRequest, call.body)
     served = calls.find(call, message.name, version_of(message.name, message.version))
-    return _encoded({"config": model_config.told(served, calls.timeout_s)}, ModelConfigResponse)
+    policy = repository.policy(calls.service, served.name)
+    return _encoded({"config": model_config.told(served, policy, calls.timeout_s)}, ModelConfigResponse)
 
 
 async def stats(calls: Calls, call: Call) -> bytes:

@@ -11,7 +11,7 @@ import msgspec
 
 from tidemill.core.contracts import Served
 from tidemill.core.errors import InvalidSetting
-from tidemill.core.package import Batching, ModelConfig
+from tidemill.core.package import Batching, ModelConfig, VersionPolicy, Versions
 from tidemill.core.running import Running
 from tidemill.core.tensor import TensorSpec
 from tidemill.core.text import short
@@ -22,8 +22,9 @@ ROWS_MAX = 65_536
 INSTANCES_MAX = 1024
 
 
-def told(served: Served, timeout_s: float) -> dict[str, Any]:
-    """The configuration of `served`. `timeout_s` is the deadline of a request that names none.
+def told(served: Served, policy: VersionPolicy | None, timeout_s: float) -> dict[str, Any]:
+    """The configuration of `served`. `policy` is that of its versions, None where nobody knows it; `timeout_s` the
+    deadline of a request that names none.
 
     Batches wait for nobody, so there is no delay; `dims` leaves the batch dimension out where there is one.
     """
@@ -38,6 +39,8 @@ def told(served: Served, timeout_s: float) -> dict[str, Any]:
         "instance_group": [{"name": f"{served.name}_0", "kind": "KIND_CPU", "count": running.instances}],
         "model_transaction_policy": {"decoupled": False},
     }
+    if policy is not None:
+        config["version_policy"] = _policy(policy)
     if running.rows_max:
         config["dynamic_batching"] = {
             "preferred_batch_size": [],
@@ -46,6 +49,12 @@ def told(served: Served, timeout_s: float) -> dict[str, Any]:
             "default_queue_policy": _queue_policy(running, timeout_s),
         }
     return config
+
+
+def _policy(policy: VersionPolicy) -> dict[str, Any]:
+    if policy.specific:
+        return {"specific": {"versions": list(policy.specific)}}
+    return {"all": {}} if policy.all_versions else {"latest": {"num_versions": policy.latest}}
 
 
 def _queue_policy(running: Running, timeout_s: float) -> dict[str, Any]:
@@ -79,13 +88,42 @@ class _Tensor(msgspec.Struct, forbid_unknown_fields=True):
     dims: list[int] = []
 
 
+class _Queue(msgspec.Struct, forbid_unknown_fields=True):
+    """The service's own, which no load changes: what is said of it must be so."""
+
+    timeout_action: str | None = None
+    default_timeout_microseconds: int | None = None
+    allow_timeout_override: bool | None = None
+    max_queue_size: int | None = None
+
+
 class _Joining(msgspec.Struct, forbid_unknown_fields=True):
     """A delay is the most that a batch may wait, a preferred size a hint: batches that wait for nobody keep both."""
 
     preferred_batch_size: list[int] = []
     max_queue_delay_microseconds: int = 0
     preserve_ordering: Literal[False] = False
-    default_queue_policy: dict[str, Any] | None = None
+    default_queue_policy: _Queue | None = None
+
+
+class _Latest(msgspec.Struct, forbid_unknown_fields=True):
+    num_versions: int = 1
+
+
+class _Specific(msgspec.Struct, forbid_unknown_fields=True):
+    versions: list[int] = []
+
+
+class _Policy(msgspec.Struct, forbid_unknown_fields=True):
+    latest: _Latest | None = None
+    all: dict[str, Any] | None = None
+    specific: _Specific | None = None
+
+    def word(self) -> str:
+        """As `VersionPolicy.parse` reads it."""
+        if self.specific is not None:
+            return "specific:" + ",".join(map(str, self.specific.versions))
+        return "all" if self.all is not None else f"latest:{self.latest.num_versions if self.latest else 1}"
 
 
 class _Transactions(msgspec.Struct, forbid_unknown_fields=True):
@@ -103,6 +141,7 @@ class Override(msgspec.Struct, forbid_unknown_fields=True):
     output: list[_Tensor] = []
     instance_group: list[_Group] = []
     dynamic_batching: _Joining | None = None
+    version_policy: _Policy | None = None
     model_transaction_policy: _Transactions | None = None
 
 
@@ -131,6 +170,11 @@ def override(model: str, text: str) -> Override:
     counts = [group.count for group in found.instance_group]
     if counts and (min(counts) < 1 or sum(counts) > INSTANCES_MAX):
         raise InvalidSetting(f"config.instance_group has counts {short(counts)}, expected 1 to {INSTANCES_MAX} in all")
+    if found.version_policy is not None:
+        try:
+            VersionPolicy.parse(found.version_policy.word())
+        except ValueError as error:
+            raise InvalidSetting(f"config.version_policy is {short(given['version_policy'])}: {error}") from error
     if found.dynamic_batching is not None and found.max_batch_size == 0:
         raise InvalidSetting("config has dynamic_batching and max_batch_size 0; batches want a size above 0")
     return found
@@ -142,6 +186,7 @@ def model_config(asked: Override) -> ModelConfig:
     return ModelConfig(
         engine=ENGINES.get(asked.backend, asked.backend) or None,
         instances=sum(group.count for group in asked.instance_group) or None,
+        versions=Versions() if asked.version_policy is None else Versions(policy=asked.version_policy.word()),
         batching=Batching() if size is None else Batching(batched=size > 0, max_batch=size or None),
     )
 
@@ -161,9 +206,10 @@ def check(asked: Override, served: Served, timeout_s: float) -> None:
         raise InvalidSetting(f"config.platform is {short(asked.platform)}, the model runs on {served.platform}")
     own = _queue_policy(running, timeout_s)
     queue = asked.dynamic_batching.default_queue_policy if asked.dynamic_batching else None
-    if queue and queue != own:
+    said = {name: value for name, value in msgspec.to_builtins(queue or _Queue()).items() if value is not None}
+    if any(own[name] != value for name, value in said.items()):
         raise InvalidSetting(
-            f"config.default_queue_policy is {short(queue, 200)}, the service's is {own}; --queue-max and"
+            f"config.default_queue_policy says {short(said, 200)}, the service's is {own}; --queue-max and"
             " --request-timeout-ms set it for all models"
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tidemill.core.contracts import Models
 from tidemill.core.errors import InvalidSetting, MalformedRequest, NotOffered, TidemillError
-from tidemill.core.package import Indexed
+from tidemill.core.package import Indexed, VersionPolicy
 from tidemill.core.text import short
 from tidemill.doors.kserve import model_config
 from tidemill.serve.answer import Service
@@ -24,6 +24,11 @@ def models(service: Service) -> Models:
     if service.models is None:
         raise NotOffered("this service loads and unloads no models while it runs")
     return service.models
+
+
+def policy(service: Service, name: str) -> VersionPolicy | None:
+    """Of the versions of `name`, which is served; None where nothing can be loaded."""
+    return service.models.policy(name) if service.models is not None else None
 
 
 def index(service: Service, ready: bool) -> list[dict[str, str]]:

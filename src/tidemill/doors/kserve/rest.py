@@ -52,7 +52,8 @@ def routes(
 
     async def config(request: Request) -> Response:
         caller(service, request)
-        return reply(model_config.told(_find(service, request), request_timeout_s))
+        found = _find(service, request)
+        return reply(model_config.told(found, repository.policy(service, found.name), request_timeout_s))
 
     async def stats(request: Request) -> Response:
         caller(service, request)
