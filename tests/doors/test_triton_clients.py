@@ -230,7 +230,7 @@ def test_a_model_is_loaded_with_as_many_instances_as_asked_for(client: Any) -> N
     [
         ({"max_batch_size": 8}, "dimension 0 of x FP32"),
         ({"input": [{"name": "z", "data_type": "TYPE_FP32", "dims": [2, 3]}]}, "'z'"),
-        ({"instance_group": [{"kind": "KIND_GPU", "gpus": [0]}]}, "KIND_GPU"),
+        ({"sequence_batching": {"max_sequence_idle_microseconds": 5}}, "sequence_batching"),
         ({"backend": "tensorrt"}, "tensorrt"),
     ],
 )

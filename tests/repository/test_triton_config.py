@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from pathlib import Path
 
 import pytest
+from google.protobuf import text_format
+from google.protobuf.json_format import MessageToJson
 from hypothesis import given
 from hypothesis import strategies as st
 
 from small_models import save, times
-from tidemill.core.errors import RefusedModel
+from tidemill.core import schemas
+from tidemill.core.errors import InvalidSetting, RefusedModel
 from tidemill.core.package import Batching, ModelConfig, Versions
 from tidemill.repository import layout, look, triton_config
 
@@ -121,3 +125,64 @@ def test_file_that_is_named_lies_in_the_version_s_folder_or_is_refused(tmp_path:
     (tmp_path / "m" / "config.pbtxt").write_text(f'default_model_filename: "{name}"')
     with pytest.raises(RefusedModel, match=r"no name of a file|holds no"):
         layout.package("m", 1, version)
+
+
+PLAIN = PUBLISHED.partition("optimization")[0]
+
+
+def of_json(text: str) -> triton_config.Said:
+    return triton_config.of_json(text, "m")[0]
+
+
+def test_json_says_what_the_text_form_says(tmp_path: Path) -> None:
+    message = text_format.Parse(PLAIN, schemas.message("inference.ModelConfig")(), allow_unknown_field=True)
+    text = MessageToJson(message, preserving_proto_field_name=True)
+    assert of_json(text).config == read(tmp_path, PLAIN).config
+
+
+def test_empty_fields_of_json_ask_for_nothing_whatever_they_are() -> None:
+    given = {"sequence_batching": {}, "ensemble_scheduling": None, "parameters": {}, "default_model_filename": ""}
+    assert of_json(json.dumps(given)).config == ModelConfig()
+    assert of_json('{"max_batch_size": 0}').config == ModelConfig(batching=Batching(batched=False))
+
+
+def test_what_we_tell_of_our_own_engines_is_understood() -> None:
+    assert of_json('{"backend": "openvino", "platform": "openvino_savedmodel"}').config.engine == "openvino"
+    assert of_json('{"backend": "echo"}').config.engine == "echo"
+    assert of_json('{"platform": "echo_echo"}').config.engine == "echo"
+
+
+def test_what_has_no_effect_is_noted() -> None:
+    given = '{"model_warmup": [{"name": "w"}], "instance_group": [{"kind": "KIND_GPU", "gpus": [0]}]}'
+    assert [note.partition(":")[0] for note in of_json(given).notes] == ["model_warmup", "instance_group"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "no JSON"),
+        ("[]", "expected an object"),
+        ('"x"', "expected an object"),
+        ("[" * 100_000, "no JSON"),
+        ('{"name": "other"}', "name is 'other'"),
+        ('{"max_batch_size": -1}', "max_batch_size is -1"),
+        ('{"max_batch_size": 65537}', "65536"),
+        ('{"max_batch_size": 1.5}', "max_batch_size"),
+        ('{"max_batch_size": []}', "max_batch_size"),
+        ('{"instance_group": [{"count": 1000}, {"count": 25}]}', "1024"),
+        ('{"instance_group": 3}', "instance_group"),
+        ('{"sequence_batching": {"max_sequence_idle_microseconds": 5}}', "sequence_batching"),
+        ('{"ensemble_scheduling": {"step": [{}]}}', "ensemble_scheduling"),
+        ('{"model_transaction_policy": {"decoupled": true}}', "decoupled"),
+        ('{"max_batch_size": 0, "dynamic_batching": {"preferred_batch_size": [4]}}', "above 0"),
+        ('{"maxBatchSize": 8}', "maxBatchSize"),
+        ('{"version_policy": {"newest": {}}, "odd": 1}', "odd"),
+        ('{"backend": "tensorrt"}', "tensorrt"),
+        ('{"platform": "tensorrt_plan"}', "tensorrt_plan"),
+    ],
+)
+def test_json_that_cannot_be_honoured_is_refused_by_name(text: str, words: str) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        of_json(text)
+    assert words in caught.value.message
+    assert len(caught.value.message) < 700

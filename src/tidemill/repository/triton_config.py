@@ -1,4 +1,5 @@
-"""Triton's `config.pbtxt` beside a model, as our `ModelConfig`; read by the owner and the command line.
+"""Triton's configuration of a model, from `config.pbtxt` beside it or as JSON, as our `ModelConfig`; read by the owner
+and the command line.
 
 What changes no answer is told once in the log; what would change one and cannot be done here is refused.
 """
@@ -9,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from google.protobuf.json_format import ParseDict, ParseError
 
+from tidemill.core import registry, schemas
 from tidemill.core.errors import InvalidSetting, RefusedModel
 from tidemill.core.package import Batching, ModelConfig, Versions
 from tidemill.core.text import short
 from tidemill.repository import text_proto
 
 NAME = "config.pbtxt"
+SHOWN = 500
 ENGINES = {
     "onnxruntime": "onnx",
     "onnxruntime_onnx": "onnx",
@@ -63,21 +67,53 @@ def read(path: Path, model: str) -> Said:
     """Raises `RefusedModel`."""
     try:
         fields = text_proto.split(text_proto.text_of(path), path)
-        names = [name for name, _ in fields]
-        for name in names:
-            if name in IMPOSSIBLE:
-                raise RefusedModel(f"{path}: {name} cannot be done here: {IMPOSSIBLE[name]}")
-            if name not in UNDERSTOOD and name not in WITHOUT_EFFECT:
-                raise RefusedModel(f"{path}: {name} is no field of a model's configuration that is known here")
+    except InvalidSetting as error:
+        raise RefusedModel(error.message) from error
+    names = [name for name, _ in fields]
+    try:
+        notes = _noted(names)
+    except RefusedModel as error:
+        raise RefusedModel(f"{path}: {error.message}") from error
+    try:
         understood = [field for field in fields if field[0] in UNDERSTOOD]
         said = text_proto.parse_fields(understood, "inference.ModelConfig", path)
     except InvalidSetting as error:
         raise RefusedModel(error.message) from error
-    notes = [f"{name}: {WITHOUT_EFFECT[name]}" for name in dict.fromkeys(names) if name in WITHOUT_EFFECT]
     try:
         return _understood(said, model, "max_batch_size" in names, notes)
     except (RefusedModel, msgspec.ValidationError) as error:
         raise RefusedModel(f"{path}: {error}") from error
+
+
+def of_json(text: str, model: str) -> tuple[Said, Any]:
+    """What the JSON of a ModelConfig says, and the message itself. Raises `InvalidSetting`.
+
+    A field that is empty asks for nothing: who read a configuration and changed a word of it sends all of it back.
+    """
+    try:
+        given = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidSetting(f"config is no JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise InvalidSetting(f"config is {short(given)}, expected an object, the JSON of a ModelConfig")
+    names = [name for name, value in given.items() if value or name == "max_batch_size"]
+    try:
+        notes = _noted(names)
+        understood = {name: given[name] for name in names if name in UNDERSTOOD}
+        message = ParseDict(understood, schemas.message("inference.ModelConfig")(), ignore_unknown_fields=True)
+        return _understood(message, model, "max_batch_size" in names, notes), message
+    except (RefusedModel, msgspec.ValidationError, ParseError, RecursionError) as error:
+        raise InvalidSetting(f"config: {str(error)[:SHOWN]}") from error
+
+
+def _noted(names: list[str]) -> list[str]:
+    """Notes on the fields without effect. Raises `RefusedModel` for those that cannot be had."""
+    for name in names:
+        if name in IMPOSSIBLE:
+            raise RefusedModel(f"{name} cannot be done here: {IMPOSSIBLE[name]}")
+        if name not in UNDERSTOOD and name not in WITHOUT_EFFECT:
+            raise RefusedModel(f"{name[:80]} is no field of a model's configuration that is known here")
+    return [f"{name}: {WITHOUT_EFFECT[name]}" for name in dict.fromkeys(names) if name in WITHOUT_EFFECT]
 
 
 def _understood(said: Any, model: str, sized: bool, notes: list[str]) -> Said:
@@ -109,10 +145,18 @@ def _understood(said: Any, model: str, sized: bool, notes: list[str]) -> Said:
 
 
 def _engine(said: Any) -> str | None:
-    for word in (said.backend, said.platform):
-        if word not in ENGINES:
-            raise RefusedModel(f"backend {short(word)} is not served; onnxruntime, openvino and tensorflow are")
-    return ENGINES[said.backend] or ENGINES[said.platform]
+    return _engine_of(said.backend) or _engine_of(said.platform)
+
+
+def _engine_of(word: str) -> str | None:
+    """`word` is Triton's, or what we tell ourselves: an engine, or an engine and a format."""
+    if word in ENGINES:
+        return ENGINES[word]
+    engine = word.partition("_")[0]
+    engine = ENGINES.get(engine) or engine
+    if engine not in registry.names("engine"):
+        raise RefusedModel(f"backend {short(word)} is not served; onnxruntime, openvino and tensorflow are")
+    return engine
 
 
 def _check_tensors(said: Any) -> None:

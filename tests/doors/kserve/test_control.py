@@ -110,7 +110,7 @@ async def test_a_model_is_loaded_with_the_configuration_asked_for() -> None:
         await call(channel, KSERVE + "RepositoryModelLoad", load_request({"max_batch_size": 4}), ADMIN)
     assert service.models.configs == [
         ("half", None),
-        ("half", ModelConfig(batching=Batching(batched=True, max_batch=4))),
+        ("half", ModelConfig(batching=Batching(max_batch=4))),
     ]
 
 

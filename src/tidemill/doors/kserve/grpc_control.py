@@ -60,7 +60,7 @@ async def load(calls: Calls, call: Call) -> bytes:
     message = parsed(RepositoryModelLoadRequest, call.body)
     _check_repository(message)
     given = translate.parameters(message.parameters)
-    await repository.load(calls.service, message.model_name, given, calls.timeout_s)
+    await repository.load(calls.service, message.model_name, given)
     return b""  # an empty RepositoryModelLoadResponse
 
 

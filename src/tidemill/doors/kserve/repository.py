@@ -5,6 +5,7 @@ Both wires come here with plain values. Whoever calls has been recognised as an 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,10 @@ from tidemill.core.errors import InvalidSetting, MalformedRequest, NotOffered, T
 from tidemill.core.package import Indexed, VersionPolicy
 from tidemill.core.text import short
 from tidemill.doors.kserve import model_config
+from tidemill.repository import triton_config
 from tidemill.serve.answer import Service
+
+log = logging.getLogger(__name__)
 
 STATES = {"AVAILABLE": "READY", "LOADING": "LOADING", "UNLOADING": "UNLOADING"}
 """TensorFlow Serving's word, which the fleet uses -> Triton's; all others are UNAVAILABLE."""
@@ -43,10 +47,8 @@ def _entry(each: Indexed) -> dict[str, str]:
     return {"name": each.name, "version": str(each.version), "state": state, "reason": reason}
 
 
-async def load(service: Service, name: str, parameters: Mapping[str, Any], timeout_s: float) -> None:
-    """`timeout_s` is the service's deadline for requests, which a configuration may repeat.
-
-    What a configuration says of a model that serves is held against it before anything is touched; one that did not
+async def load(service: Service, name: str, parameters: Mapping[str, Any]) -> None:
+    """What a configuration says of a model that serves is held against it before anything is touched; one that did not
     serve is given back when it turns out to be another.
     """
     holder = models(service)
@@ -54,14 +56,16 @@ async def load(service: Service, name: str, parameters: Mapping[str, Any], timeo
     if text is None:
         await holder.load(name)
         return
-    asked = model_config.override(name, text)
+    understood, said = triton_config.of_json(text, name)
+    for note in understood.notes:
+        log.info("without effect: %s", note, extra={"model": name})
     served = _served(service, name)
     if served:
-        model_config.check(asked, service.fleet.find(name), timeout_s)
-    await holder.load(name, model_config.model_config(asked))
+        model_config.check(said, understood.config, service.fleet.find(name))
+    await holder.load(name, understood.config)
     if not served:
         try:
-            model_config.check(asked, service.fleet.find(name), timeout_s)
+            model_config.check(said, understood.config, service.fleet.find(name))
         except InvalidSetting:
             await holder.unload(name)
             raise

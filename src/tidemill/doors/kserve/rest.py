@@ -69,7 +69,7 @@ def routes(
     async def load(request: Request) -> Response:
         caller(service, request, admin=True)
         asked = await _object(request, body_bytes_max)
-        await repository.load(service, request.path_params["name"], _parameters(asked), request_timeout_s)
+        await repository.load(service, request.path_params["name"], _parameters(asked))
         return Response()
 
     async def unload(request: Request) -> Response:
