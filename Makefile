@@ -13,6 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DECLARED := pyproject.toml constraints.txt
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
+PEER_SERVERS := mlserver kserve litserve bentoml
 BENCHMARKS := front grpc_front magika mlp picture
 
 # Pins reach the build backend too: pip before 25.3 reads the first variable there, later ones the second.
@@ -22,7 +23,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
 	$(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: help install demo test test-fast soak lint format bench bench-compress bench-compress-peers docs clean
+.PHONY: help install demo test test-fast soak lint format bench bench-compress bench-compress-peers bench-peers docs clean
 
 help: ## explain the targets
 	@echo "make TARGET   (PYTHON=python3.12 chooses the Python, 3.11 or newer; ARGS=... goes to the command)"
@@ -65,6 +66,9 @@ bench-compress: install ## every method of compression on both models; writes th
 bench-compress-peers: install .venvs/compress-peers/.installed ## ours beside onnxruntime.quantization, NNCF and Olive, which get an environment of their own
 	$(BIN)/python benchmarks/peers_compress.py $(ARGS)
 
+bench-peers: install $(PEER_SERVERS:%=.venvs/peer-%/.installed) ## ours beside MLServer, KServe's server, LitServe and BentoML, each in an environment of its own
+	$(BIN)/python benchmarks/peers_serving.py $(ARGS)
+
 docs: install ## write docs/reference anew
 	$(if $(wildcard docs/build.py),$(BIN)/python docs/build.py,@echo "there is no docs/build.py")
 
@@ -89,6 +93,12 @@ $(PEERS)/.installed: benchmarks/peers/requirements.txt constraints.txt
 	$(subst $(BIN),$(PEERS)/bin,$(PIP)) torch==$(TORCH)
 	$(subst $(BIN),$(PEERS)/bin,$(PIP)) -r benchmarks/peers/requirements.txt
 	@touch $@
+
+# One that cannot be installed is told by the benchmark, and does not keep it from the others.
+.venvs/peer-%/.installed: benchmarks/peers/requirements-%.txt
+	@"$(PYTHON)" -m venv .venvs/peer-$*
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 nice -n 10 .venvs/peer-$*/bin/python -m pip install --quiet -r $< > .venvs/peer-$*/install.log 2>&1 \
+		&& touch $@ || echo "$* could not be installed: .venvs/peer-$*/install.log"
 
 # An environment that was begun and not finished is finished; a whole one is left alone.
 .PHONY: $(VENV)/.python

@@ -53,7 +53,10 @@ def test_the_wheel_holds_nothing_else_but_its_licence_and_entry_points(wheel: fr
     assert others == {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
 
 
-@pytest.mark.parametrize("name", ["constraints.txt", "tests/peers/tensorflow.txt"])
+PEERS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "benchmarks/peers").glob("requirements*.txt"))
+
+
+@pytest.mark.parametrize("name", ["constraints.txt", "tests/peers/tensorflow.txt", *PEERS])
 def test_each_line_pins_one_package_and_names_no_place(name: str) -> None:
     pins = [canonical(line.partition("==")[0]) + line[line.index("==") :] for line in lines(name) if "==" in line]
     assert len(pins) == len(lines(name))

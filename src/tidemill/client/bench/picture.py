@@ -91,6 +91,7 @@ def check_png() -> None:
 def png(summaries: Sequence[Summary], title: str, file: Path) -> None:
     """Latency against answers a second, and what a request costs the server, at every load. Raises `OSError`."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
 
     figure = Figure(figsize=(9, 4), dpi=_DPI, layout="constrained")
     latency, cost = figure.subplots(1, 2, width_ratios=(3, 2))
@@ -107,6 +108,10 @@ def png(summaries: Sequence[Summary], title: str, file: Path) -> None:
         if known:
             cost.plot([at for at, _ in known], [us for _, us in known], "o-", color=colour, label=side)
     latency.set(xscale="log", yscale="log", xlabel="answers per second", ylabel="latency, ms")
+    for axis in (latency.xaxis, latency.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
+        axis.set_minor_formatter(FuncFormatter(lambda value, _: _number(value)))
+    latency.tick_params(which="both", labelsize=8)
     cost.set(xlabel="load", ylabel="server CPU per request, µs", xticks=range(len(names)))
     cost.set_xticklabels(names, rotation=45, ha="right", fontsize=8)
     cost.set_ylim(bottom=0)
