@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,8 @@ PARTS = {
     "openvino": "engine openvino",
     "nicegui": "console",
     "tritonclient": "Triton's client, for the demo",
+    "opentelemetry-sdk": "traces",
 }
-NOFILE_WANTED = 4096
 
 
 @click.command("doctor")
@@ -34,8 +33,10 @@ def doctor_command(as_json: bool, config: Path | None, **flags: Any) -> int:
     parts = {name: _version(name) for name in PARTS}
     problems: list[str] = []
     try:
+        from tidemill.cli.looked_into import problems_of
+
         settings, _ = settled(flags, config)
-        problems += _looked_into(settings)
+        problems += problems_of(settings)
     except Exception as error:  # noqa: BLE001 - whatever is wrong is what is asked for
         problems.append(str(error))
     if as_json:
@@ -81,45 +82,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _looked_into(settings: Any) -> list[str]:
-    """What would keep `serve` from working with these settings."""
-    from tidemill import assemble
-    from tidemill.core.errors import TidemillError
-    from tidemill.doors.listen import bind
-    from tidemill.store import accounts, database
-
-    problems = []
-    try:
-        assemble.check_exposure(settings)
-    except TidemillError as error:
-        problems.append(error.message)
-    for port, flag in ((settings.http_port, "--http-port"), (settings.grpc_port, "--grpc-port")):
-        try:
-            bind(settings.host, port, flag).close()
-        except TidemillError as error:
-            problems.append(error.message)
-    try:
-        with closing(database.connect(settings.data_dir)) as connection:
-            usable = [each for each in accounts.all_keys(connection) if each.revoked_at is None]
-            if not settings.no_auth and not usable:
-                problems.append("no key would be accepted: `tidemill keys create --tenant NAME` makes one")
-        problems.extend(
-            f"model {choice.name} version {choice.version}: {choice.reason}"
-            for choice in assemble.choose(settings, [])
-            if choice.package is None
-        )
-    except TidemillError as error:
-        problems.append(error.message)
-    try:
-        import resource
-
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft < min(settings.connections_max, NOFILE_WANTED):
-            problems.append(
-                f"open files are limited to {soft} (ulimit -n); connections_max is {settings.connections_max}"
-            )
-    except ImportError:
-        pass
-    return problems

@@ -29,6 +29,7 @@ VERBS = {
     "usage": "usage",
     "settings": "settings",
     "doctor": "doctor",
+    "completion": "completion",
 }
 """Verb -> module of this folder that holds it, as `verb` or `verb_command`."""
 
