@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidemill.core.tensor import Array
-from tidemill.engine.batching import join, joining_key, part, take
+from tidemill.engine.batching import at_hand, join, joining_key, part, rows_wanted, take, worth_waiting
 
 
 @dataclass
@@ -104,3 +104,23 @@ def test_no_batch_is_padded_by_more_than_is_allowed(waiting: list[Waiter], waste
         places = max(each.length for each in batch) * sum(each.rows for each in batch)
         real = sum(each.length * each.rows for each in batch)
         assert len(batch) == 1 or real >= (1.0 - waste_max) * places - 1e-9
+
+
+@given(waiters, st.integers(1, 10))
+def test_rows_at_hand_are_those_of_the_next_batch(waiting: list[Waiter], rows_max: int) -> None:
+    rows = at_hand(deque(waiting), rows_max)
+    taken = take(deque(waiting), rows_max, 1000)
+    if waiting[0].key is None:
+        assert rows == 0
+    else:
+        assert rows == min(sum(each.rows for each in taken), rows if len(taken) == 1 else 10**9)
+
+
+@given(st.integers(1, 100), st.integers(1, 64), st.lists(st.integers(1, 64), max_size=4))
+def test_preferred_sizes_are_filled_and_never_exceeded(rows: int, rows_max: int, preferred: list[int]) -> None:
+    bound = rows_wanted(min(rows, rows_max), rows_max, preferred)
+    assert bound <= rows_max
+    assert bound == rows_max or (bound in preferred and bound <= rows)
+    fitting = [size for size in preferred if size <= rows_max]
+    if not worth_waiting(rows, rows_max, preferred):
+        assert rows >= (max(fitting) if fitting else rows_max)

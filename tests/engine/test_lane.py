@@ -41,11 +41,22 @@ class Clock:
 class Bench:
     """A lane, what it owns, and the way to hold its engine."""
 
-    def __init__(self, engine: SmallEngine, *, batched: bool, rows_max: int, waiting_max: int, inline: bool) -> None:
+    def __init__(
+        self,
+        engine: SmallEngine,
+        *,
+        batched: bool,
+        rows_max: int,
+        waiting_max: int,
+        inline: bool,
+        delay_s_max: float = 0.0,
+        preferred: tuple[int, ...] = (),
+    ) -> None:
         self.engine = engine
         self.clock = Clock()
         self.stats = ModelStats()
-        policy = LanePolicy(batched, rows_max, waiting_max, ALWAYS_INLINE if inline else NEVER_INLINE)
+        inline_s_max = ALWAYS_INLINE if inline else NEVER_INLINE
+        policy = LanePolicy(batched, rows_max, waiting_max, inline_s_max, None, delay_s_max, preferred)
         self.lane = Lane(engine, policy, self.stats, self.clock, 1e-6)
 
     async def hold(self) -> asyncio.Future[Tensors]:
@@ -68,8 +79,18 @@ async def bench(
     rows_max: int = 8,
     waiting_max: int = 100,
     inline: bool = False,
+    delay_s_max: float = 0.0,
+    preferred: tuple[int, ...] = (),
 ) -> AsyncIterator[Bench]:
-    made = Bench(engine or SmallEngine(), batched=batched, rows_max=rows_max, waiting_max=waiting_max, inline=inline)
+    made = Bench(
+        engine or SmallEngine(),
+        batched=batched,
+        rows_max=rows_max,
+        waiting_max=waiting_max,
+        inline=inline,
+        delay_s_max=delay_s_max,
+        preferred=preferred,
+    )
     try:
         yield made
     finally:
@@ -561,3 +582,46 @@ async def test_batches_at_once_are_as_many_as_engines_side_by_side() -> None:
     await within(n.lane.close())
     async with bench() as b:
         assert b.lane.instances == 1
+
+
+async def test_a_batch_waits_for_others_where_it_may_and_starts_when_it_is_full() -> None:
+    async with bench(rows_max=3, delay_s_max=3600.0) as b:
+        first = b.lane.submit(ask(1))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert b.engine.calls == []
+        assert await answers(first, b.lane.submit(ask(2)), b.lane.submit(ask(3))) == [[2], [4], [6]]
+        assert b.engine.calls == [[1, 2, 3]]
+
+
+async def test_a_batch_that_waited_long_enough_starts_as_it_is() -> None:
+    async with bench(rows_max=3, delay_s_max=0.02) as b:
+        waiting = [b.lane.submit(ask(1)), b.lane.submit(ask(2))]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert b.engine.calls == []
+        b.clock.now += 0.02
+        assert await answers(*waiting) == [[2], [4]]
+        assert b.engine.calls == [[1, 2]]
+
+
+async def test_closing_does_not_wait_for_the_others() -> None:
+    async with bench(rows_max=3, delay_s_max=3600.0) as b:
+        waiting = b.lane.submit(ask(1))
+        await asyncio.sleep(0)
+        await within(b.lane.close())
+        assert await answers(waiting) == [[2]]
+
+
+async def test_batches_have_the_largest_preferred_size_that_is_at_hand() -> None:
+    async with bench(rows_max=8, preferred=(2, 4)) as b:
+        held = await b.hold()
+        waiting = [b.lane.submit(ask(value)) for value in range(7)]
+        b.release()
+        await answers(held, *waiting)
+        assert b.engine.calls[1:] == [[0, 1, 2, 3], [4, 5], [6]]
+
+
+async def test_what_runs_singly_waits_for_nobody() -> None:
+    async with bench(rows_max=3, batched=False, delay_s_max=3600.0) as b:
+        assert await answers(b.lane.submit(ask(1))) == [[2]]

@@ -75,12 +75,12 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 def test_batching_parameters_are_settings_and_what_has_no_effect_is_told(tmp_path: Path) -> None:
     file = tmp_path / "batching"
     file.write_text(
-        "max_batch_size { value: 128 }\nbatch_timeout_micros { value: 0 }\nmax_enqueued_batches { value: 1000000 }\n"
+        "max_batch_size { value: 128 }\nbatch_timeout_micros { value: 2500 }\nmax_enqueued_batches { value: 1000000 }\n"
         "num_batch_threads { value: 8 }\nallowed_batch_sizes: 8\nallowed_batch_sizes: 128\n"
         "pad_variable_length_inputs: true\nthread_pool_name { value: 'x' }\n"
     )
     settings, notes = tf_config.read_batching(file)
-    assert settings == {"max_batch": 128, "instances": 8, "queue_max": 1_000_000}
+    assert settings == {"max_batch": 128, "instances": 8, "queue_max": 1_000_000, "batch_delay_ms": 2.5}
     told = "\n".join(notes)
     assert all(word in told for word in ("allowed_batch_sizes", "pad_variable_length_inputs", "thread_pool_name"))
     file.write_text("max_batch_size { value: 0 }")

@@ -96,6 +96,7 @@ def fleet_policy(settings: Settings) -> FleetPolicy:
         waiting_max=settings.queue_max,
         inline_s_max=settings.inline_us_max / 1e6,
         call_nanos=settings.call_nanos,
+        delay_ms_max=settings.batch_delay_ms,
         steps=StepPolicy(
             threads=settings.step_threads,
             bounds=Bounds(settings.image_pixels_max, settings.audio_s_max, settings.text_bytes_max),

@@ -44,8 +44,8 @@ class Batching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `batched` overrules what the signature tells: true for a model of free shape whose dimension 0 is a batch.
     `max_batch` is in rows, `queue_max` in requests; None takes the service's default. `max_delay_ms` is how long a
-    batch may wait for more rows while an engine is free, `preferred` are the sizes in rows that it waits for; a lane
-    that waits for nobody keeps both.
+    batch may wait for more rows while an engine is free, None the service's; `preferred` are the sizes in rows that it
+    waits for, rather than for a full batch.
     """
 
     batched: bool | None = None

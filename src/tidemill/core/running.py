@@ -7,12 +7,15 @@ import msgspec
 
 class Running(msgspec.Struct, frozen=True):
     """How a version runs. `rows_max` is the most rows of one batch, 0 where requests run singly; `instances` how many
-    batches may run at once; `waiting_max` how many requests may wait."""
+    batches may run at once; `waiting_max` how many requests may wait; `delay_ms_max` how long a batch may wait for
+    more, for a full one or one of the `preferred` sizes."""
 
     backend: str
     rows_max: int
     instances: int
     waiting_max: int
+    delay_ms_max: float = 0.0
+    preferred: tuple[int, ...] = ()
 
 
 class Timed(msgspec.Struct, frozen=True):

@@ -106,6 +106,12 @@ class Settings:
         at_most=1024,
     )
     max_batch: int = _setting(64, "Rows of one batch at most, where the model names none.", at_least=1, at_most=65536)
+    batch_delay_ms: float = _setting(
+        0.0,
+        "How long a batch may wait for more rows while an engine is free, where the model names nothing; 0 never.",
+        at_least=0,
+        at_most=60_000,
+    )
     queue_max: int = _setting(
         256, "Requests that one model holds at most; one more is answered 503.", at_least=1, at_most=1_000_000
     )

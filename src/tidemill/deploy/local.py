@@ -72,7 +72,16 @@ class LocalFleet:
             return self._fail(replica, error.message if isinstance(error, TidemillError) else late)
         replica.adopt(opened.engine.signature, opened.rows_apart)
         self._replicas[replica.name, replica.version] = replica
-        lane_policy = LanePolicy(replica.batched, replica.rows_max, replica.waiting_max, inline_s_max, opened.padder)
+        wish = package.config.batching
+        lane_policy = LanePolicy(
+            replica.batched,
+            replica.rows_max,
+            replica.waiting_max,
+            inline_s_max,
+            opened.padder,
+            (policy.delay_ms_max if wish.max_delay_ms is None else wish.max_delay_ms) / 1000,
+            wish.preferred,
+        )
         replica.lane = Lane(opened.engine, lane_policy, replica.stats, time.monotonic, opened.warm_up_s, opened.narrow)
         self._serve(replica)
         if before is not None:

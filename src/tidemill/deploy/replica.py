@@ -40,6 +40,7 @@ class FleetPolicy(msgspec.Struct, frozen=True):
     waiting_max: int
     inline_s_max: float
     call_nanos: int
+    delay_ms_max: float = 0.0
     steps: StepPolicy = StepPolicy()
     load_s_max: float = 600.0
     drain_s_max: float = 10.0
@@ -97,6 +98,8 @@ class Replica:
             rows_max=self.rows_max if self.batched else 0,
             instances=self.lane.instances if self.lane else 1,
             waiting_max=self.waiting_max,
+            delay_ms_max=self.lane.policy.delay_s_max * 1000 if self.lane else 0.0,
+            preferred=self.lane.policy.preferred if self.lane else (),
         )
 
     def counts(self) -> Counts:

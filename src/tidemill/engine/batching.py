@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from itertools import accumulate
 from typing import Any, Protocol
 
@@ -55,6 +55,31 @@ def take(waiting: deque[Any], rows_max: int, requests_max: int, waste_max: float
         places += following.length * following.rows
         batch.append(waiting.popleft())
     return batch
+
+
+def at_hand(waiting: deque[Any], rows_max: int) -> int:
+    """The rows of the batch that `take` would make now, padding left aside; 0 when what is oldest runs singly."""
+    key, total = waiting[0].key, 0
+    if key is None:
+        return 0
+    for each in waiting:
+        if each.key != key or total + each.rows > rows_max:
+            break
+        total += each.rows
+    return total or rows_max
+
+
+def worth_waiting(rows: int, rows_max: int, preferred: Sequence[int]) -> bool:
+    """Whether a batch of `rows` could become one that is wanted more: a larger preferred size, or a full one."""
+    return 0 < rows < max((size for size in preferred if size <= rows_max), default=rows_max)
+
+
+def rows_wanted(rows: int, rows_max: int, preferred: Sequence[int]) -> int:
+    """The bound of the next batch when `rows` are at hand: the largest preferred size that they fill, else `rows_max`.
+
+    Triton's rule: https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/user_guide/batcher.html
+    """
+    return max((size for size in preferred if size <= rows), default=rows_max)
 
 
 def join(parts: list[Tensors]) -> dict[str, Array]:

@@ -49,13 +49,16 @@ _SMOOTHING = 0.1
 class LanePolicy(msgspec.Struct, frozen=True):
     """`batched`: dimension 0 may be joined. `rows_max`: rows of one batch. `waiting_max`: requests that wait.
     `inline_s_max`: a model that warmed up in less runs on the loop, until its batches take `INLINE_SLACK` times that; 0
-    never. `padder`: lengths may be joined too."""
+    never. `padder`: lengths may be joined too. `delay_s_max`: how long the oldest may wait for others while an engine
+    is free, for a full batch or one of the `preferred` sizes; 0 never."""
 
     batched: bool
     rows_max: int
     waiting_max: int
     inline_s_max: float
     padder: Padder | None = None
+    delay_s_max: float = 0.0
+    preferred: tuple[int, ...] = ()
 
 
 class Lane:
@@ -88,6 +91,8 @@ class Lane:
         self._when_quiet = WhenQuiet(self._loop, lambda: self._submitted, QUICK_HOLD_S, self._dispatch)
         self._quick = compute_s <= policy.inline_s_max
         self._sweeper: asyncio.TimerHandle | None = None
+        self._delays = policy.batched and policy.delay_s_max > 0
+        self._delayed: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -154,6 +159,9 @@ class Lane:
     async def close(self) -> None:
         """Refuse what comes, finish what waits, give the engine back."""
         self._closed = True
+        if self._delayed is not None:
+            self._delayed.cancel()
+            self._look_again()
         await self.drain()
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -189,6 +197,8 @@ class Lane:
             chosen = self._crew.next(len(waiting))
             if chosen is None:
                 return
+            if self._delays and self._held_back(now):
+                return
             seat, share = chosen
             batch = [entry for entry in self._take(share) if self._wanted(entry, now)]
             if batch:
@@ -201,7 +211,28 @@ class Lane:
         oldest, rows_max = self._waiting[0], self.policy.rows_max
         if oldest.split is not None and oldest.rows > rows_max and not oldest.future.done():
             return [oldest.split.cut(rows_max)]
+        if self.policy.preferred:
+            rows_max = batching.rows_wanted(batching.at_hand(self._waiting, rows_max), rows_max, self.policy.preferred)
         return batching.take(self._waiting, rows_max, share, self._waste_max)
+
+    def _held_back(self, now: float) -> bool:
+        """Whether the next batch waits for more rows although an engine is free; looks again when it has waited."""
+        policy, oldest = self.policy, self._waiting[0]
+        left = oldest.arrived + policy.delay_s_max - now
+        rows = batching.at_hand(self._waiting, policy.rows_max)
+        if left <= 0 or self._closed or oldest.future.done():
+            return False
+        if not batching.worth_waiting(rows, policy.rows_max, policy.preferred):
+            return False
+        if self._delayed is None:
+            self._delayed = self._loop.call_later(left, self._look_again)
+        return True
+
+    def _look_again(self) -> None:
+        self._delayed = None
+        if self._waiting and not self._scheduled:
+            self._scheduled = True
+            self._dispatch()
 
     def _start(self, seat: Seat, batch: list[Entry], now: float) -> None:
         seat.batch = batch

@@ -77,14 +77,20 @@ def _policy(name: str, policy: Any) -> VersionPolicy | None:
     return VersionPolicy(latest=latest)
 
 
-def read_batching(path: Path) -> tuple[dict[str, int], list[str]]:
+def read_batching(path: Path) -> tuple[dict[str, float], list[str]]:
     """The settings that `--batching_parameters_file` asks for, and what of it has no effect. Raises
     `InvalidSetting`."""
     said = text_proto.parse(text_proto.text_of(path), "tensorflow.serving.BatchingParameters", path)
-    settings: dict[str, int] = {}
+    settings: dict[str, float] = {}
     for field, setting in (("max_batch_size", "max_batch"), ("num_batch_threads", "instances")):
         if said.HasField(field):
             settings[setting] = _positive(path, field, getattr(said, field).value)
+    if said.HasField("batch_timeout_micros"):
+        if not 0 <= said.batch_timeout_micros.value <= DELAY_US_MAX:
+            raise InvalidSetting(
+                f"{path}: batch_timeout_micros is {said.batch_timeout_micros.value}, expected 0 to {DELAY_US_MAX}"
+            )
+        settings["batch_delay_ms"] = said.batch_timeout_micros.value / 1000
     if said.HasField("max_enqueued_batches"):
         batches = _positive(path, "max_enqueued_batches", said.max_enqueued_batches.value)
         # They count batches, `queue_max` counts requests, of which a batch may hold that many.
@@ -93,8 +99,9 @@ def read_batching(path: Path) -> tuple[dict[str, int], list[str]]:
     return settings, notes
 
 
+DELAY_US_MAX = 60_000_000
+"""As `batch_delay_ms` has it."""
 BATCHING_NOTES = {
-    "batch_timeout_micros": "a batch starts when an engine is free, and waits for nobody",
     "allowed_batch_sizes": "batches of any size run as they are",
     "pad_variable_length_inputs": "lengths are joined where the model's tidemill.toml has [batching.padding]",
     "enable_large_batch_splitting": "a request larger than a batch is asked in parts anyway",

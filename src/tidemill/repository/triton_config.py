@@ -191,8 +191,6 @@ def _batching(said: Any, sized: bool, notes: list[str]) -> Batching:
         raise RefusedModel("dynamic_batching wants a max_batch_size above 0")
     dynamic = said.dynamic_batching
     queue = dynamic.default_queue_policy
-    if dynamic.max_queue_delay_microseconds or dynamic.preferred_batch_size:
-        notes.append("dynamic_batching: a batch starts when an engine is free, of whatever size, and waits for nobody")
     if queue.default_timeout_microseconds:
         notes.append("default_queue_policy: a request's deadline is its own, or --request-timeout-ms")
     return Batching(

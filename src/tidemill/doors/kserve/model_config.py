@@ -43,8 +43,8 @@ def told(served: Served, policy: VersionPolicy | None, timeout_s: float) -> dict
         config["version_policy"] = _policy(policy)
     if running.rows_max:
         config["dynamic_batching"] = {
-            "preferred_batch_size": [],
-            "max_queue_delay_microseconds": 0,
+            "preferred_batch_size": list(running.preferred),
+            "max_queue_delay_microseconds": round(running.delay_ms_max * 1000),
             "preserve_ordering": False,
             "default_queue_policy": _queue_policy(running, timeout_s),
         }
