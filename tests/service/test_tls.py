@@ -451,6 +451,7 @@ def test_a_public_address_with_keys_and_tls_serves_those_with_a_key(
         ask = ("keys", "ls", "--url", url, "--key", made["key"], "--json")
         trusted = tidemill(*ask, "--ca", authority.ca)
         assert [each["id"] for each in json.loads(trusted.stdout)] == [made["id"]]
+        assert tidemill(*ask, SSL_CERT_FILE=str(authority.ca)).stdout == trusted.stdout
         distrusted = tidemill(*ask)
         assert (distrusted.returncode, distrusted.stdout) == (1, "")
         assert "certificate verify failed" in distrusted.stderr
