@@ -37,7 +37,8 @@ class Secured(Server):
     """A server whose `client` trusts `ca`, and shows `shown` where there is one."""
 
     def __init__(self, ca: Path, *arguments: Any, shown: Pair | None = None, **extra: str) -> None:
-        super().__init__(*arguments, **extra)
+        _, data_dir, *_ = arguments
+        super().__init__(*arguments, **{"TMPDIR": str(data_dir), **extra})  # sockets that a kill leaves behind go too
         self._ca = ca
         self._shown = shown
 
@@ -457,6 +458,17 @@ def test_a_public_address_with_keys_and_tls_serves_those_with_a_key(
         assert "certificate verify failed" in distrusted.stderr
         odd = tidemill(*ask, "--ca", tmp_path / "none")
         assert (odd.returncode, odd.stdout) == (2, "")
+
+
+def test_a_folder_too_deep_for_sockets_is_told(pair: Pair, repository: Path, tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    where = ("--models", repository, "--data-dir", tmp_path, *OPEN, *pair.flags)
+    ran = tidemill("serve", "--http-port", "0", "--grpc-port", "0", "--no-console", *where, TMPDIR=str(deep))
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "TMPDIR names another folder" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert list(deep.glob("tidemill-*")) == []
 
 
 def test_the_command_line_shows_its_certificate(mutual: Secured, authority: Authority) -> None:

@@ -69,6 +69,7 @@ class Here:
         self._renewal = renewal
         self._inside = inside
         self._http = HttpServer(app, settings, service.failures, renewal)
+        self._serving: asyncio.Task[None] | None = None
         self._grpc: Any = None
         self._grpc_port = 0
 
@@ -94,10 +95,13 @@ class Here:
         return
 
     async def ended(self) -> None:
-        await asyncio.wait([self._serving])
+        if self._serving is not None:
+            await asyncio.wait([self._serving])
 
     async def drain(self) -> None:
-        """Both servers at once."""
+        """Both servers at once; nothing, where something before `start` failed."""
+        if self._serving is None:
+            return
         drain_s = self._settings.drain_ms / 1000
         self._http.should_exit = True
         ending = [asyncio.wait_for(self._serving, drain_s + HTTP_STOP_S)]

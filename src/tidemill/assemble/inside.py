@@ -14,6 +14,7 @@ import socket
 import tempfile
 from pathlib import Path
 
+from tidemill.core.errors import InvalidSetting
 from tidemill.core.settings import Settings
 from tidemill.doors.head import ASGIApp
 from tidemill.doors.listen import HttpServer
@@ -25,7 +26,7 @@ class Inside:
     """Life: built, `serve`, `close`. `http` and `grpc` are the sockets' paths, once it serves."""
 
     def __init__(self) -> None:
-        self._folder = Path()
+        self._folder = Path("nowhere")
         self._server: HttpServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -38,10 +39,17 @@ class Inside:
         return self._folder / "grpc"
 
     async def serve(self, app: ASGIApp, settings: Settings, failures: dict[str, int]) -> None:
-        """Answer at `http`, with the same limits as outside."""
-        self._folder = Path(tempfile.mkdtemp(prefix="tidemill-"))  # for this user alone
+        """Answer at `http`, with the same limits as outside. Raises `InvalidSetting` where no socket can be made."""
         listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(self.http))
+        try:
+            self._folder = Path(tempfile.mkdtemp(prefix="tidemill-"))  # for this user alone
+            listener.bind(str(self.http))
+        except OSError as error:
+            listener.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise InvalidSetting(
+                f"no Unix socket can be made in {tempfile.gettempdir()}: {error}; TMPDIR names another folder"
+            ) from error
         listener.setblocking(False)
         self._server = HttpServer(app, settings, failures)
         self._tasks = [
