@@ -18,7 +18,10 @@ input = "target_label"
 k = 3
 """
 
-MINILM: Final = """# A text in, its vector out.
+MINILM: Final = """# A text in, its vector out. Texts of different lengths run in one batch.
+[batching.padding]
+mask = "attention_mask"
+
 [[pre]]
 step = "text"
 
