@@ -264,7 +264,7 @@ class LinkLost(ServiceError):
     code = "link.lost"
 
 
-class FrameTooLarge(ServiceError):
+class FrameTooLarge(CallerError):
     """A request or an answer that is too large to pass between the processes of this service (`frame_bytes_max`)."""
 
     code = "link.too_large"
