@@ -28,6 +28,7 @@ from tidemill.assemble.view import View
 from tidemill.core import certificates, registry
 from tidemill.core.collector import quieten_collector
 from tidemill.core.errors import InvalidSetting, LedgerUnavailable
+from tidemill.core.heap import keep_freed
 from tidemill.core.package import ModelEntry, VersionPolicy
 from tidemill.core.settings import Settings
 from tidemill.deploy.aside import at_work
@@ -216,6 +217,7 @@ class Owner:
                 starting.result()
                 self.loading = False
                 quieten_collector()
+                keep_freed(self.settings.heap_keep_bytes)
                 on_ready(self)
                 if self.settings.watch_s:
                     beside.append(asyncio.create_task(self.models.watch(self.settings.watch_s)))

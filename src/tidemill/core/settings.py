@@ -188,6 +188,12 @@ class Settings:
         5_000, "Longest pause before a front that ended is started again.", at_least=1, at_most=600_000
     )
     # operation
+    heap_keep_bytes: int = _setting(
+        64 * 2**20,
+        "Freed memory that is kept for the next request instead of given back to the system; 0 keeps none.",
+        at_least=0,
+        at_most=2**31 - 1,
+    )
     drain_ms: int = _setting(
         10_000,
         "Time for running requests after SIGTERM, and for those of a version that is unloaded.",
