@@ -170,8 +170,13 @@ def _values(data: Any) -> Iterator[Any]:
 
 
 def floats(spec: TensorSpec, data: list[float]) -> Array:
-    """`to_array` for what is known to be a flat list of numbers; packing them takes a third of what `np.array` does."""
-    return narrowed(spec, np.frombuffer(_doubles(len(data)).pack(*data)))
+    """`to_array` for what is known to be a flat list of numbers."""
+    return narrowed(spec, doubles(data))
+
+
+def doubles(data: list[float]) -> Array:
+    """FP64, read only. Packing takes a third of the time of `np.array`."""
+    return np.frombuffer(_doubles(len(data)).pack(*data))
 
 
 @lru_cache(1024)

@@ -12,9 +12,10 @@ from tidemill.core.errors import MalformedRequest, NotOffered, WrongDatatype, Wr
 from tidemill.core.request import Predict
 from tidemill.core.tensor import DATATYPES, Array, Signature, Tensors, TensorSpec
 from tidemill.core.text import short
-from tidemill.doors import json_values
+from tidemill.doors import json_values, quick_json
 from tidemill.doors.json_values import RANK_MAX
 from tidemill.doors.kserve import classes, strings
+from tidemill.doors.numbers import narrowed
 
 D = TypeVar("D")
 SIDE_MAX = 2**31
@@ -46,16 +47,9 @@ _FLOATS = msgspec.json.Decoder(list[float])
 _ONLY_FLOATS = msgspec.json.Decoder(_Asked[list[float]])
 _ONE_PASS_BYTES = 4096
 """Bodies from this size on, of models that take floats alone, are read in one pass; raw values cost a second."""
+_QUICK_BYTES = 65536
+"""Bodies from this size on are worth a parser of their own."""
 _FLOAT_TYPES = frozenset({"FP32", "FP64"})
-
-
-class _Floats:
-    """A flat list of numbers: known to be one."""
-
-    __slots__ = ("values",)
-
-    def __init__(self, values: list[float]) -> None:
-        self.values = values
 
 
 class Question:
@@ -112,16 +106,19 @@ _NO_BYTES = memoryview(b"")
 
 
 def _only_floats(signature: Signature, body: bytes) -> _Asked[Any] | None:
-    """None for what is not flat lists of numbers throughout: `_decoded` finds out what else it is."""
+    """With arrays as data; None for what is not flat lists of numbers throughout: `_decoded` finds out what else it
+    is."""
     if len(body) < _ONE_PASS_BYTES or any(spec.datatype not in _FLOAT_TYPES for spec in signature.inputs):
         return None
     try:
-        asked = _ONLY_FLOATS.decode(body)
+        if len(body) >= _QUICK_BYTES and (told := quick_json.with_arrays(body)) is not None:
+            return msgspec.convert(told, _Asked[Any])
+        asked: _Asked[Any] = _ONLY_FLOATS.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     for each in asked.inputs:
         if each.data is not msgspec.UNSET:
-            each.data = _Floats(each.data)  # type: ignore[assignment] # what it is is told by what it lies in
+            each.data = json_values.doubles(each.data)
     return asked
 
 
@@ -176,8 +173,8 @@ def _shaped(name: str, array: Array, shape: list[int]) -> Array:
 
 
 def _from_json(spec: TensorSpec, data: Any) -> Array:
-    if type(data) is _Floats:
-        return json_values.floats(spec, data.values)
+    if isinstance(data, np.ndarray):
+        return narrowed(spec, data)
     if type(data) is not msgspec.Raw:
         return json_values.to_array(spec, data, mixed=True)
     if spec.datatype in _FLOAT_TYPES:
