@@ -5,7 +5,13 @@ from __future__ import annotations
 import os
 import sys
 
+from hypothesis import settings
+
 import needs
+
+# An example may take as long as it takes: a shared machine stops for a second now and then, and that is no failure.
+settings.register_profile("tidemill", deadline=None)
+settings.load_profile("tidemill")
 
 KEPT = "TIDEMILL_CACHE_DIR"
 """What was fetched once need not be fetched by every run."""

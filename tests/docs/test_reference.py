@@ -24,7 +24,8 @@ REGISTRY = re.compile(
     r"\b[\w.-]*(?:pypi|pythonhosted|huggingface|anaconda|npmjs|docker|ghcr|quay)\.(?:org|com|co|io)\b", re.I
 )
 HOME = re.compile(r"(?<![\w.~])/(?:home|Users|root|work)/[\w.]")
-OF_OTHERS = {"--no-deps"}
+OF_OTHERS = {"--no-deps", "--rm", "--health-cmd", "--no-healthcheck"}
+"""Of pip and docker."""
 
 
 def test_the_reference_is_what_the_code_says() -> None:

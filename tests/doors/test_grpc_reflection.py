@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -71,6 +72,9 @@ async def exists(channel: grpc.aio.Channel, service: str, method: str, streams: 
         await stream.done_writing()
         if service == "grpc.health.v1.Health":  # a watch has no end
             return await stream.read() is not grpc.aio.EOF
+        with suppress(grpc.aio.AioRpcError):
+            while await stream.read() is not grpc.aio.EOF:
+                pass  # the end comes behind what is left unread
         return await stream.details() != MISSING
     try:
         await channel.unary_unary(f"/{service}/{method}")(b"", timeout=LIMIT_S)
