@@ -95,26 +95,31 @@ class Walk:
 
     def stretch(self, goal: str) -> Iterator[Array]:
         """The next goal's tensor in every batch. To be used up."""
+        for made in self.stretches([goal]):
+            yield made[goal]
+
+    def stretches(self, goals: Sequence[str]) -> Iterator[dict[str, Array]]:
+        """The next goals' tensors in every batch, all of a batch at a time. To be used up."""
         have = set(self.spool.kinds)
-        self._goals = self._goals[self._goals.index(goal) + 1 :]
-        nodes = cut.needed(self.graph, [goal], have)
-        made = have | {goal} | {name for node in nodes for name in node.output if name}
+        self._goals = self._goals[max(self._goals.index(goal) for goal in goals) + 1 :]
+        nodes = cut.needed(self.graph, goals, have)
+        made = have | {*goals} | {name for node in nodes for name in node.output if name}
         later = cut.needed(self.graph, self._goals, made)
         wanted = set().union(*(reads(node) for node in later)) | (set(self._goals) & made)
         kept = sorted((wanted & made) - have)
-        new = list(dict.fromkeys((*kept, *(() if goal in have else (goal,)))))
+        new = list(dict.fromkeys((*kept, *(goal for goal in goals if goal not in have))))
         session = self.graph.session(new, self._threads, self.spool.kinds) if new else None
         asked = [each.name for each in session.get_inputs()] if session else []
         keeps = True
         try:
             for batch in range(self.batches):
-                given = self.spool.get(batch, {*asked, goal} & have)
+                given = self.spool.get(batch, {*asked, *goals} & have)
                 made_now = _run(session, new, {name: given[name] for name in asked}) if session else {}
                 if not batch:
                     keeps = sum(made_now[name].nbytes for name in kept) * self.batches <= SPOOL_BYTES_MAX
                 if keeps:
                     self.spool.put(batch, {name: made_now[name] for name in kept})
-                yield made_now[goal] if goal in made_now else given[goal]
+                yield {goal: made_now[goal] if goal in made_now else given[goal] for goal in goals}
         finally:
             del session
         if keeps:

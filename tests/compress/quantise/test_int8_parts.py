@@ -42,14 +42,13 @@ def test_fusing_twice_changes_nothing():
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("in_front", [True, False])
-def test_smoothing_is_exact(strength, in_front):
+def test_smoothing_is_exact(strength, in_front, tmp_path):
     graph = Graph.from_model(encoders.encoder())
     fuse.fuse(graph)
     layers = [layer for layer in graph.layers() if layer.op == "Gemm"]
     inputs = {layer.input: -1 for layer in layers}
-    seen = watch.watch(graph, inputs, BATCHES, 1, histograms=False)
-    rows = watch.sample(graph, list(inputs), BATCHES, 1, 64, 0)
-    moves = smooth.shifts(graph, layers, seen, rows, strength)
+    seen = watch.watch(graph, inputs, BATCHES, tmp_path, 1, rows=64)
+    moves = smooth.shifts(graph, layers, seen, strength)
     before = graph.copy()
     folded, multiplied = smooth.apply(graph, moves, static.alike(before, BATCHES[0], 1), in_front)
     assert folded >= 1  # through attention, into the values

@@ -6,75 +6,63 @@ bias and gives float32: no node in between.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
 
-from tidemill.compress.forms import Activation
+from tidemill.compress.forms import Activation, Uniform
 from tidemill.compress.fuse import MICROSOFT
 from tidemill.compress.graph import Graph
-from tidemill.compress.hessian import hessian
 from tidemill.compress.layers import Layer
-from tidemill.compress.quantise import attention, rounding
-from tidemill.compress.quantise.pairs import pairs
+from tidemill.compress.quantise import attention, rowwise
 from tidemill.compress.quantise.ranges import laid
-from tidemill.compress.quantise.static import uniform
-from tidemill.compress.quantise.watch import Batches, watch
 from tidemill.compress.task import LayerResult
+from tidemill.compress.workbench import Workbench
 from tidemill.core.errors import RefusedLayer
 from tidemill.core.tensor import Array
 
-DAMPING: Final = 0.01
-
 
 def quantise(
-    graph: Graph,
-    layers: Sequence[Layer],
-    fit: Batches,
-    held: Batches,
-    bits: int,
-    per_channel: bool,
-    compensate: bool,
-    fused: bool,
-    threads: int,
+    bench: Workbench, layers: Sequence[Layer], bits: int, per_channel: bool, compensate: bool, fused: bool
 ) -> tuple[dict[str, LayerResult], list[tuple[str, str]]]:
-    """Change `graph` in place. Gives the results of its `layers` (MatMul and Gemm), and which were refused and why."""
+    """Change the bench's graph in place. Gives the results of its `layers` (MatMul and Gemm), and which were refused
+    and why. `fused` writes attention as one node where it can."""
+    graph = bench.graph
     refused = [
         (layer.name, "its weights are on the left, or come through a Transpose") for layer in layers if not _fits(layer)
     ]
     layers = [layer for layer in layers if _fits(layer)]
     if not layers:
         return {}, refused
-    seen = watch(graph, {layer.input: None for layer in layers}, fit, threads, histograms=False)
-    # What a call will find is taken to be what all calibration rows show together.
-    grids = {name: laid(float(each.low.min()), float(each.high.max())) for name, each in seen.items()}
-    learned, judged = pairs(graph, grids, fit, threads), pairs(graph, grids, held, threads)
     results: dict[str, LayerResult] = {}
+    for stage, captured in bench.stages(layers):
+        for layer in stage.layers:
+            seen = captured[layer.name][0].fit
+            # What a call will find is taken to be what all calibration rows show together.
+            grid = laid(float(seen.low.min()), float(seen.high.max()))
+            try:
+                result = rowwise.solve(
+                    graph.weight(layer), graph.bias(layer), captured[layer.name], grid, bits=bits,
+                    alike=not per_channel, compensate=compensate, written=Activation(dynamic=True),
+                )  # fmt: skip
+            except RefusedLayer as error:
+                refused += [(each.name, error.message) for each in (layer, *stage.shared.get(layer.name, ()))]
+                continue
+            results[layer.name] = result
+            for other in stage.shared.get(layer.name, ()):
+                results[other.name] = replace(result, bias=graph.bias(other))
+    _write_all(graph, [layer for layer in layers if layer.name in results], results, fused)
+    return results, refused
+
+
+def _write_all(graph: Graph, layers: Sequence[Layer], results: Mapping[str, LayerResult], fused: bool) -> None:
     new: dict[str, list[Any]] = {}
     coded: dict[str, tuple[str, str, str]] = {}
-    solved: dict[str, tuple[Layer, Array, Array, Array | None]] = {}
     graph.use_domain(MICROSOFT)
-    for layer in layers:
-        weight, bias = graph.weight(layer), graph.bias(layer)
-        pair, other = learned[layer.input], judged.get(layer.input)
-        scales = rounding.row_scales(weight, bits, not per_channel)
-        try:
-            found = hessian(pair.moments, DAMPING)
-        except RefusedLayer as error:
-            refused.append((layer.name, str(error)))
-            continue
-        codes = (
-            rounding.compensated(weight, scales, bits, found) if compensate else rounding.nearest(weight, scales, bits)
-        )
-        form = uniform(codes, scales)
-        if bias is not None:
-            bias = np.asarray(bias + (weight.astype(np.float64) - form.decode()) @ pair.mean, np.float32)
-        errors = [0.0 if each is None else each.loss(weight, form.decode()) for each in (pair, other)]
-        activation = Activation(dynamic=True)
-        results[layer.name] = LayerResult(form, bias, activation, errors[0], errors[1], found.damping, found.notes)
-        solved[layer.name] = (layer, codes, scales, bias)
+    solved = {layer.name: _part(layer, results[layer.name]) for layer in layers}
     for each in attention.find(graph, {name: found[0] for name, found in solved.items()}) if fused else []:
         parts = [solved.pop(layer.name) for layer in each.layers]
         before = _coded(coded, each.layers[0])
@@ -89,7 +77,13 @@ def quantise(
         _write(graph, new, coded, layer, codes, scales, bias)
     graph.replace(new)
     graph.drop_unused()
-    return results, refused
+
+
+def _part(layer: Layer, result: LayerResult) -> tuple[Layer, Array, Array, Array | None]:
+    """With its int8 codes [out, in], its scales and its bias."""
+    if not isinstance(result.form, Uniform):
+        raise TypeError(f"{layer.name} has no int8 form")  # `rowwise.solve` gives no other
+    return layer, (result.form.codes.astype(np.int16) - 128).astype(np.int8), result.form.scales[:, 0], result.bias
 
 
 def _fits(layer: Layer) -> bool:
@@ -115,13 +109,7 @@ def _write(
     bias: Array | None,
 ) -> None:
     node = graph.node(layer.name)
-    nodes = []
-    if layer.input not in coded:
-        names = tuple(f"{layer.input}.{what}" for what in ("codes", "scale", "zero"))
-        coded[layer.input] = (names[0], names[1], names[2])
-        nodes.append(
-            onnx.helper.make_node("DynamicQuantizeLinear", [layer.input], list(names), name=f"{layer.input}.codes")
-        )
+    nodes = _coded(coded, layer)
     values, scale, zero = coded[layer.input]
     held = {f"{layer.name}.codes": np.ascontiguousarray(codes.T), f"{layer.name}.scales": scales.astype(np.float32)}
     for name, array in held.items():

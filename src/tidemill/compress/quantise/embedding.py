@@ -8,7 +8,7 @@ import onnx
 from tidemill.compress.graph import Graph
 from tidemill.compress.layers import Layer
 from tidemill.compress.quantise import rounding
-from tidemill.compress.quantise.static import uniform
+from tidemill.compress.quantise.rowwise import uniform
 from tidemill.compress.task import LayerResult
 
 BITS = 8

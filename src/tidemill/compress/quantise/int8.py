@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from tidemill.compress import fuse
@@ -11,10 +12,10 @@ from tidemill.compress.layers import Layer
 from tidemill.compress.method import Method, Option, Outcome
 from tidemill.compress.quantise import dynamic, embedding, ranges, sites, smooth, static
 from tidemill.compress.quantise.qdq import OPSET_MIN
-from tidemill.compress.quantise.watch import sample, watch
+from tidemill.compress.quantise.watch import watch
 from tidemill.compress.task import LayerResult
 from tidemill.compress.workbench import Workbench
-from tidemill.core.errors import BadData, InvalidRecipe
+from tidemill.core.errors import InvalidRecipe
 
 REASONS_MAX: Final = 8
 OPTIONS: Final = {
@@ -45,14 +46,14 @@ def run(bench: Workbench, options: Mapping[str, Any]) -> list[Outcome]:
         tables = [layer for layer in graph.layers() if layer.op == "Gather" and layer.name in asked]
         refused += [(layer.name, "other layers use its weights too") for layer in tables if layer.shared]
         results = {layer.name: embedding.quantise(graph, layer) for layer in tables if not layer.shared}
-    fit, held, threads = bench.data.fit, bench.data.held, bench.settings.threads
     if given["smooth"]:
         notes += _smoothed(graph, _smoothable(graph, asked, given["dynamic"]), given, bench)
     bits = 7 if given["reduce_range"] else 8
+    changing = replace(bench, graph=graph)
     if given["dynamic"]:
         layers = _chosen(graph, asked, matrices=True)
         found, more = dynamic.quantise(
-            graph, layers, fit, held, bits, given["per_channel"], given["compensate"], given["attention"], threads
+            changing, layers, bits, given["per_channel"], given["compensate"], given["attention"]
         )
         refused += [
             (layer.name, "a convolution is slower with dynamic int8 than in float")
@@ -60,10 +61,8 @@ def run(bench: Workbench, options: Mapping[str, Any]) -> list[Outcome]:
             if layer.op == "Conv"
         ]
     else:
-        plan = static.Plan(
-            given["range"], bits, given["per_channel"], given["attention"], given["compensate"], True, threads
-        )
-        found, more = static.quantise(graph, _chosen(graph, asked), fit, held, plan)
+        plan = static.Plan(given["range"], bits, given["per_channel"], given["attention"], given["compensate"])
+        found, more = static.quantise(changing, _chosen(graph, asked), plan)
     results.update(found)
     refused += more
     ops = {layer.name: layer.op for layer in bench.graph.layers()}
@@ -110,14 +109,11 @@ def _smoothed(graph: Graph, layers: Sequence[Layer], given: Mapping[str, Any], b
     if not layers:
         return []
     fit, threads = bench.data.fit, bench.settings.threads
-    inputs = {layer.input: -1 for layer in layers}
-    seen = watch(graph, inputs, fit, threads, histograms=False)
+    inputs: dict[str, int | None] = {layer.input: -1 for layer in layers}
     strength = given["strength"]
-    rows = {} if strength else sample(graph, list(inputs), fit, threads, smooth.ROWS, bench.seed)
-    moves = smooth.shifts(graph, layers, seen, rows, strength)
-    first = next(iter(fit), None)
-    if first is None:
-        raise BadData("the calibration data has no row; give at least a few that look like what the model will see")
+    seen = watch(graph, inputs, fit, bench.settings.work, threads, 0 if strength else smooth.ROWS, bench.seed)
+    moves = smooth.shifts(graph, layers, seen, strength)
+    first = next(iter(fit))  # `watch` saw that there is one
     folded, multiplied = smooth.apply(graph, moves, static.alike(graph, first, threads), given["smooth_in_front"])
     return [f"{folded} inputs smoothed within layers before them, {multiplied} by a multiplication"] if moves else []
 

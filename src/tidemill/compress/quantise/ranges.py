@@ -13,14 +13,20 @@ CHOICES: Final = ("mse", "minmax", "percentile", "entropy")
 PERCENTILE: Final = 99.99
 SHARES: Final = tuple(np.linspace(1.0, 0.2, 41))
 """Shares of a side's range that `mse` and `entropy` try."""
+CUT: Final = 6.0
+"""What a square of error counts that cutting makes, in one of rounding. Rounding errs either way and is averaged out by
+the layers behind; a cut takes from the same few tokens in every layer, and others look to just those."""
 
 
-def choose(histogram: Array, edges: Array, choice: str, signed: bool = False, bits: int = 8) -> Activation:
+def choose(
+    histogram: Array, edges: Array, choice: str, signed: bool = False, bits: int = 8, cut: float = CUT
+) -> Activation:
     """The scale and zero point for values of this histogram, whose range is what was seen.
 
-    `mse` takes the range of least squared error; `entropy` the one whose rounded values are distributed most like
-    the given ones (Migacz, 8-bit inference, 2017); `percentile` leaves `PERCENTILE` per cent inside. `signed` puts the
-    zero point in the middle, which int8 with a zero point of 0 is. Zero is always a value, as padding needs it.
+    `mse` takes the range of least squared error, that of values outside counted `cut` times; `entropy` the one whose
+    rounded values are distributed most like the given ones (Migacz, 8-bit inference, 2017); `percentile` leaves
+    `PERCENTILE` per cent inside. `signed` puts the zero point in the middle, which int8 with a zero point of 0 is. Zero
+    is always a value, as padding needs it.
     """
     low, high = min(float(edges[0]), 0.0), max(float(edges[-1]), 0.0)
     if not histogram.sum() or low == high:
@@ -31,7 +37,7 @@ def choose(histogram: Array, edges: Array, choice: str, signed: bool = False, bi
         return laid(*_percentile(histogram, edges), signed, bits)
     centres = (edges[:-1] + edges[1:]) / 2
     if choice == "mse":
-        return laid(*_least_squares(histogram, centres, low, high, signed, bits), signed, bits)
+        return laid(*_least_squares(histogram, centres, low, high, signed, bits, cut), signed, bits)
 
     def worth(cut_low: float, cut_high: float) -> float:
         return _divergence(histogram, centres, laid(cut_low, cut_high, signed, bits))
@@ -71,7 +77,7 @@ def _percentile(histogram: Array, edges: Array) -> tuple[float, float]:
 
 
 def _least_squares(
-    histogram: Array, centres: Array, low: float, high: float, signed: bool, bits: int
+    histogram: Array, centres: Array, low: float, high: float, signed: bool, bits: int, cut: float
 ) -> tuple[float, float]:
     """Of all pairs of cuts the one with the least error: what lies outside is cut, and inside values are rounded, whose
     error is a twelfth of a step squared (counting that of the bins would call a range free of error of which few are
@@ -86,14 +92,14 @@ def _least_squares(
     below = [np.concatenate([[0.0], np.cumsum(counts * centres**power)]) for power in range(3)]
     under, over = np.searchsorted(centres, lows), np.searchsorted(centres, highs, "right")
 
-    def squares(first: Array | int, last: Array | int, cut: Array) -> Array:
+    def squares(first: Array | int, last: Array | int, end: Array) -> Array:
         none, one, two = (sums[last] - sums[first] for sums in below)
-        found: Array = two - 2 * cut * one + cut**2 * none
+        found: Array = two - 2 * end * one + end**2 * none
         return found
 
     outside = squares(0, under, lows) + squares(over, len(counts), highs)
     inside = below[0][over] - below[0][under]
-    error = outside + inside * ((highs - lows) / (2**bits - 1)) ** 2 / 12
+    error = cut * outside + inside * ((highs - lows) / (2**bits - 1)) ** 2 / 12
     best = int(np.argmin(error))
     return float(lows[best]), float(highs[best])
 

@@ -43,12 +43,10 @@ class Shift:
     scales: Array
 
 
-def shifts(
-    graph: Graph, layers: Sequence[Layer], seen: Mapping[str, Seen], rows: Mapping[str, Array], strength: float
-) -> list[Shift]:
+def shifts(graph: Graph, layers: Sequence[Layer], seen: Mapping[str, Seen], strength: float) -> list[Shift]:
     """What to move for each tensor that only MatMul and Gemm layers of `layers` quantise.
 
-    `strength` 0 finds the best for each tensor, by what its layers lose on `rows` of it.
+    `strength` 0 finds the best for each tensor, by what its layers lose on the rows that were seen of it.
     """
     by_input: dict[str, list[Layer]] = {}
     for layer in layers:
@@ -58,7 +56,7 @@ def shifts(
     for name, readers in by_input.items():
         weight = np.concatenate([graph.weight(layer) for layer in readers])
         reach = _reach(seen[name])
-        scales = _scales(reach, weight, strength) if strength else _best(seen[name], rows[name], weight)
+        scales = _scales(reach, weight, strength) if strength else _best(seen[name], weight)
         if scales is not None:
             found.append(Shift(name, tuple(readers), scales))
     return found
@@ -69,8 +67,9 @@ def _reach(seen: Seen) -> Array:
     return found
 
 
-def _best(seen: Seen, rows: Array, weight: Array) -> Array | None:
+def _best(seen: Seen, weight: Array) -> Array | None:
     """Wide channels may be wide always, or in a few tokens only: both their reach and their usual size are tried."""
+    rows = seen.rows
     best, least = None, _lost(rows, weight, np.ones(rows.shape[1], np.float32))
     for size in (_reach(seen), np.sqrt(seen.square), np.sqrt(_reach(seen) * np.sqrt(seen.square))):
         for strength in STRENGTHS:

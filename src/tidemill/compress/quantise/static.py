@@ -7,27 +7,23 @@ weights, then one edit of the graph.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from tidemill.compress.forms import Activation, Uniform
 from tidemill.compress.graph import Graph
-from tidemill.compress.hessian import hessian
 from tidemill.compress.layers import Layer
-from tidemill.compress.quantise import ranges, rounding
-from tidemill.compress.quantise.pairs import Pair, pairs
+from tidemill.compress.quantise import ranges, rowwise
 from tidemill.compress.quantise.qdq import Writer
 from tidemill.compress.quantise.sites import Product, products, through
-from tidemill.compress.quantise.watch import Batches, Tick, watch
+from tidemill.compress.quantise.watch import watch
 from tidemill.compress.task import LayerResult
 from tidemill.compress.wiring import Wiring
+from tidemill.compress.workbench import Workbench
 from tidemill.core.errors import RefusedLayer
 from tidemill.core.tensor import Array
-
-DAMPING: Final = 0.01
-AXES: Final = {"Conv": 1, "Gemm": -1, "MatMul": -1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +35,14 @@ class Plan:
     per_channel: bool = True
     attention: bool = True
     compensate: bool = True
-    bias: bool = True
-    threads: int = 2
 
 
 def quantise(
-    graph: Graph, layers: Sequence[Layer], fit: Batches, held: Batches, plan: Plan, tick: Tick | None = None
+    bench: Workbench, layers: Sequence[Layer], plan: Plan
 ) -> tuple[dict[str, LayerResult], list[tuple[str, str]]]:
-    """Change `graph` in place: its `layers` (MatMul, Gemm, Conv) compute in int8. Gives their results, and which were
-    refused and why."""
+    """Change the bench's graph in place: its `layers` (MatMul, Gemm, Conv) compute in int8. Gives their results, and
+    which were refused and why."""
+    graph = bench.graph
     refused = [(layer.name, why) for layer in layers if (why := _unfit(graph, layer))]
     without = {name for name, _ in refused}
     layers = [layer for layer in layers if layer.name not in without]
@@ -55,19 +50,22 @@ def quantise(
         return {}, refused
     both = products(graph, {layer.name for layer in layers}) if plan.attention else []
     coded = through(graph, layers)
-    grids = _grids(graph, layers, both, coded, fit, plan, tick)
-    matrices = [layer for layer in layers if layer.op != "Conv" and layer.operand == 1]
-    inputs = {layer.input: grids[layer.input, False] for layer in matrices}
-    learned = pairs(graph, inputs, fit, plan.threads, tick)
-    judged = pairs(graph, inputs, held, plan.threads, tick)
+    grids = _grids(bench, layers, both, coded, plan)
     results: dict[str, LayerResult] = {}
-    for layer in layers:
-        grid = grids[layer.input, False]
-        pair, other = learned.get(layer.input), judged.get(layer.input)
-        try:
-            results[layer.name] = _solved(graph, layer, grid, pair, other, plan)
-        except RefusedLayer as error:
-            refused.append((layer.name, str(error)))
+    for stage, captured in bench.stages(layers):
+        for layer in stage.layers:
+            try:
+                result = rowwise.solve(
+                    graph.weight(layer), graph.bias(layer), captured[layer.name], grids[layer.input, False],
+                    bits=plan.weight_bits, compensate=plan.compensate,
+                    alike=not plan.per_channel or (layer.operand == 0 and layer.op == "MatMul"),
+                )  # fmt: skip
+            except RefusedLayer as error:
+                refused += [(each.name, error.message) for each in (layer, *stage.shared.get(layer.name, ()))]
+                continue
+            results[layer.name] = result
+            for other in stage.shared.get(layer.name, ()):
+                results[other.name] = replace(result, bias=graph.bias(other), activation=grids[other.input, False])
     kept = [layer for layer in layers if layer.name in results]
     _write(graph, kept, results, grids, both, coded)
     return results, refused
@@ -82,54 +80,22 @@ def _unfit(graph: Graph, layer: Layer) -> str:
 
 
 def _grids(
-    graph: Graph,
-    layers: Sequence[Layer],
-    both: Sequence[Product],
-    coded: Sequence[str],
-    fit: Batches,
-    plan: Plan,
-    tick: Tick | None,
+    bench: Workbench, layers: Sequence[Layer], both: Sequence[Product], coded: Sequence[str], plan: Plan
 ) -> dict[tuple[str, bool], Activation]:
     """By tensor and whether its codes are signed."""
     wanted: dict[tuple[str, bool], None] = {(layer.input, False): None for layer in layers}
     wanted |= {(name, False): None for name in coded}
     wanted |= {(each.left, False): None for each in both} | {(each.right, True): None for each in both}
-    wiring = Wiring(graph)
-    seen = watch(graph, {name: None for name, _ in wanted}, fit, plan.threads, tick)
+    axes: dict[str, int | None] = dict.fromkeys(name for name, _ in wanted)
+    axes |= {layer.input: -1 for layer in layers if layer.op != "Conv" and layer.operand == 1}
+    wiring = Wiring(bench.graph)
+    seen = watch(bench.graph, axes, bench.data.fit, bench.settings.work, bench.settings.threads)
     grids = {}
     for name, signed in wanted:
         # Most shares of attention are small, and the widest of them decide nothing: cut whatever `choice` says.
-        choice = "mse" if wiring.made_by(name, "Softmax") else plan.choice
-        grids[name, signed] = ranges.choose(seen[name].histogram, seen[name].edges, choice, signed)
+        choice, cut = ("mse", 1.0) if wiring.made_by(name, "Softmax") else (plan.choice, ranges.CUT)
+        grids[name, signed] = ranges.choose(seen[name].histogram, seen[name].edges, choice, signed, cut=cut)
     return grids
-
-
-def _solved(
-    graph: Graph, layer: Layer, grid: Activation, pair: Pair | None, other: Pair | None, plan: Plan
-) -> LayerResult:
-    weight, bias = graph.weight(layer), graph.bias(layer)
-    alike = not plan.per_channel or (layer.operand == 0 and layer.op == "MatMul")
-    scales = rounding.row_scales(weight, plan.weight_bits, alike)
-    notes: tuple[str, ...] = ()
-    damping = 0.0
-    if pair is not None and plan.compensate:
-        found = hessian(pair.moments, DAMPING)
-        codes = rounding.compensated(weight, scales, plan.weight_bits, found)
-        notes, damping = found.notes, found.damping
-    else:
-        codes = rounding.nearest(weight, scales, plan.weight_bits)
-    form = uniform(codes, scales)
-    decoded = form.decode()
-    if pair is not None and bias is not None and plan.bias:
-        # The input's own error is left out: where a few tokens are cut, the mean would move all the others.
-        bias = np.asarray(bias + (weight.astype(np.float64) - decoded) @ pair.mean, np.float32)
-    errors = [0.0 if each is None else each.loss(weight, decoded) for each in (pair, other)]
-    return LayerResult(form, bias, grid, errors[0], errors[1], damping, notes)
-
-
-def uniform(codes: Array, scales: Array) -> Uniform:
-    middle = np.full((len(codes), 1), 128, np.uint8)
-    return Uniform((codes.astype(np.int16) + 128).astype(np.uint8), scales.astype(np.float32)[:, None], middle, 8)
 
 
 def _write(
@@ -188,7 +154,7 @@ def _may_be_signed(wiring: Wiring, by_output: Mapping[str, Layer], each: Product
 def _write_layer(graph: Graph, writer: Writer, layer: Layer, result: LayerResult, split: bool) -> None:
     form, grid = result.form, result.activation
     if not isinstance(form, Uniform) or grid is None:
-        raise TypeError(f"{layer.name} has no int8 form")  # `_solved` gives no other
+        raise TypeError(f"{layer.name} has no int8 form")  # `rowwise.solve` gives no other
     codes = (form.codes.astype(np.int16) - 128).astype(np.int8)
     scales = form.scales[:, 0]
     stored = graph.array(layer.weight)
