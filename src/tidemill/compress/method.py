@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tidemill.compress.layers import LeftAlone
 from tidemill.compress.task import LayerResult, Solver
 from tidemill.core.errors import InvalidRecipe
 
@@ -45,12 +46,13 @@ class Option:
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
     """A finished model. `graph` is a `graph.Graph`; `layers` holds each layer's result under its name; `name` tells
-    the outcomes of one run apart; `notes` are sentences for the report."""
+    the outcomes of one run apart; `notes` are sentences for the report; `left` are layers that stayed as they were."""
 
     graph: Any
     layers: Mapping[str, LayerResult] = field(default_factory=dict)
     name: str = ""
     notes: tuple[str, ...] = ()
+    left: tuple[LeftAlone, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import resource
 import shutil
 import time
@@ -30,6 +29,7 @@ from tidemill.compress.examples import examples
 from tidemill.compress.figures import Figures, take
 from tidemill.compress.graph import Graph
 from tidemill.compress.layers import Layer
+from tidemill.compress.layers import LeftAlone as LayerLeft
 from tidemill.compress.method import Outcome
 from tidemill.compress.recipe import PlannedStep, Recipe, chosen
 from tidemill.compress.report.facts import (
@@ -56,7 +56,6 @@ Progress: TypeAlias = Callable[[str, int, int, float | None], None]
 """(what is being done, done, in all, seconds left or None)."""
 
 BINS = 24
-_LEFT = re.compile(r"(?P<name>.+) \((?P<op>\w+)\) was left alone: (?P<reason>.+)", re.S)
 CLASS_NAMES = "labels.txt"
 CLASS_NAMES_BYTES_MAX = 10_000_000
 LIBRARIES = ("onnxruntime", "openvino", "numpy", "scipy", "torch")
@@ -226,11 +225,12 @@ def _carry_out(job: Job, original: Graph, data: sources.Data, judge: Judge, prog
     layers: dict[str, LayerResult] = {}
     methods: dict[str, str] = {}
     notes: list[str] = []
+    left: tuple[LayerLeft, ...] = ()
     for number, step in enumerate(job.steps, 1):
         outcomes = _step(job, step, number, original, current, data, judge, progress)
         candidates = [
             Candidate(
-                replace(outcome, layers={**layers, **outcome.layers}),
+                replace(outcome, layers={**layers, **outcome.layers}, left=(*left, *outcome.left)),
                 {**methods, **dict.fromkeys(outcome.layers, step.method.name)},
                 (*notes, *outcome.notes),
                 job.work / "models" / (outcome.name or "model"),
@@ -244,12 +244,8 @@ def _carry_out(job: Job, original: Graph, data: sources.Data, judge: Judge, prog
                     " make it the last one"
                 )
             (only,) = candidates
-            current, layers, methods, notes = (
-                only.outcome.graph,
-                dict(only.outcome.layers),
-                only.methods,
-                list(only.notes),
-            )
+            current, left = only.outcome.graph, only.outcome.left
+            layers, methods, notes = dict(only.outcome.layers), only.methods, list(only.notes)
     return candidates
 
 
@@ -322,7 +318,6 @@ class _Facts:
                 lambda said: progress(said, 0, 0, None),
             )  # fmt: skip
         size = publish.model_bytes(candidate.path)
-        left, said = left_alone(self._original, candidate.notes)
         slowest = max((each.ratio.mean for each in best_speeds(figures.speeds)), default=None)
         wanted = job.recipe.targets
         targets = [
@@ -355,14 +350,14 @@ class _Facts:
             footprints=figures.footprints,
             speeds=figures.speeds,
             layers=layer_facts(self._original.layers(), candidate),
-            left_alone=left,
+            left_alone=left_alone(self._original, candidate.outcome.left),
             examples=examples(
                 self._data.held.examples, judge.reference, judge.outputs(candidate.path), candidate.quality.per_row,
                 self._data.labels, self._classes,
             ),
             targets=tuple(targets),
             peers=self._peers,
-            notes=(*said, *figures.notes),
+            notes=(*dict.fromkeys(candidate.notes), *figures.notes),
         )  # fmt: skip
 
 
@@ -404,16 +399,12 @@ def layer_facts(layers: Sequence[Layer], candidate: Candidate) -> tuple[LayerFac
     return tuple(found)
 
 
-def left_alone(original: Graph, notes: Sequence[str]) -> tuple[tuple[LeftAlone, ...], tuple[str, ...]]:
-    """What stayed as it was, by the graph and by what the steps' notes say of single layers; and the other notes."""
-    found = {each.node: LeftAlone(each.node, each.op, each.reason) for each in original.left_alone()}
-    others = []
-    for note in dict.fromkeys(notes):
-        if said := _LEFT.fullmatch(note):
-            found.setdefault(said["name"], LeftAlone(said["name"], said["op"], said["reason"]))
-        else:
-            others.append(note)
-    return tuple(found.values()), tuple(others)
+def left_alone(original: Graph, left: Sequence[LayerLeft]) -> tuple[LeftAlone, ...]:
+    """What stayed as it was, by the graph and by the steps' own words."""
+    found: dict[str, LeftAlone] = {}
+    for each in (*original.left_alone(), *left):
+        found.setdefault(each.node, LeftAlone(each.node, each.op, each.reason))
+    return tuple(found.values())
 
 
 def _number(value: float) -> float | None:

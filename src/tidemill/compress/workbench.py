@@ -98,7 +98,7 @@ def outcome(solved: Solved, graph: Graph | None = None, reverted: Sequence[str] 
         {layer.name: result for layer, result in solved.results.items() if layer.name not in gone},
         notes=(
             *solved.notes,
-            *(f"{each.node} ({each.op}) was left alone: {each.reason}" for each in solved.refused),
             *(f"{name} got its own weights back, to keep the metric" for name in reverted),
         ),
+        left=solved.refused,
     )

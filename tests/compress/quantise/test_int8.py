@@ -117,7 +117,7 @@ def test_dynamic_leaves_convolutions_and_says_so(tmp_path):
     except InvalidRecipe as error:
         words = str(error)
     else:
-        words = " ".join(outcome.notes)
+        words = " ".join(f"({each.op}) was left alone: {each.reason}" for each in outcome.left)
     assert "(Conv) was left alone: a convolution is slower" in words
 
 

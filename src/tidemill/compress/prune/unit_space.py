@@ -128,7 +128,7 @@ class Units:
             for name, result in solved.layers.items()
             if name in left
         }
-        return Outcome(graph, results, notes=tuple(notes))
+        return Outcome(graph, results, notes=tuple(notes), left=solved.left)
 
     def words(self, taken: Array) -> list[str]:
         return [

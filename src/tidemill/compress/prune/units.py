@@ -53,7 +53,7 @@ def run(bench: Workbench, options: Mapping[str, Any]) -> Outcome:
             continue
         graph.remove(_again(graph, name), keep)
         notes.append(f"{name} keeps {len(keep)} of {groups[name].size} units")
-    return Outcome(graph, _thinned(graph, solved.layers), notes=(*solved.notes, *notes))
+    return Outcome(graph, _thinned(graph, solved.layers), notes=(*solved.notes, *notes), left=solved.left)
 
 
 def _readers(group: ChannelGroup) -> list[Layer]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tidemill.compress import fuse
 from tidemill.compress.graph import Graph
-from tidemill.compress.layers import Layer
+from tidemill.compress.layers import Layer, LeftAlone
 from tidemill.compress.method import Method, Option, Outcome
 from tidemill.compress.quantise import dynamic, embedding, ranges, sites, smooth, static
 from tidemill.compress.quantise.qdq import OPSET_MIN
@@ -66,14 +66,12 @@ def run(bench: Workbench, options: Mapping[str, Any]) -> list[Outcome]:
     results.update(found)
     refused += more
     ops = {layer.name: layer.op for layer in bench.graph.layers()}
-    left = [(name, ops.get(name, ""), why) for name, why in refused]
-    left += [(each.node, each.op, each.reason) for each in bench.graph.left_alone()]
-    words = [f"{name} ({op}) was left alone: {why}" for name, op, why in left]
+    left = [*(LeftAlone(name, ops.get(name, ""), why) for name, why in refused), *bench.graph.left_alone()]
     if not results:
-        told = "; ".join(words[:REASONS_MAX]) or "it has no layers"
+        words = [f"{name} ({op}) was left alone: {why}" for name, op, why in left[:REASONS_MAX]]
+        told = "; ".join(words) or "it has no layers"
         raise InvalidRecipe(f"no layer of the model can be quantised to int8: {told}")
-    notes += words
-    return [Outcome(graph, results, notes=tuple(notes))]
+    return [Outcome(graph, results, notes=tuple(notes), left=tuple(left))]
 
 
 def _raised(graph: Graph) -> Graph:
