@@ -38,7 +38,7 @@ def test_swaps_and_refits_never_raise_the_loss(seed: int, share: float) -> None:
     weight, matrix = layer(seed)
     mask = paths.lasso_support(weight, matrix, Pattern(share))
     cut = np.where(mask, weight, 0.0)
-    fitted = supports.descend(weight, cut, mask, matrix)
+    fitted = obs.descend(weight, cut, mask, matrix, supports.DESCENTS)
     swapped, now = supports.swap(weight, mask, fitted, matrix, 6)
     refitted = obs.refit(weight, swapped, matrix)
     losses = [float(obs.loss(weight, each, matrix).sum()) for each in (cut, fitted, now, refitted)]

@@ -176,7 +176,8 @@ def refit(weight: Array, mask: Array, matrix: Array) -> Array:
     right = target @ matrix
     kept = mask.sum(axis=1)
     if float((kept.astype(np.float64) ** 3).sum()) / 3 > EXACT_MULTIPLICATIONS_MAX:
-        return _conjugate(target, mask, matrix)
+        start = np.where(mask, target, 0.0)
+        return descend(target, start, mask, matrix, CONJUGATE_ROUNDS_MAX, CONJUGATE_TOLERANCE)
     answer = np.zeros_like(target)
     for row, support in enumerate(mask):
         where = np.flatnonzero(support)
@@ -187,17 +188,21 @@ def refit(weight: Array, mask: Array, matrix: Array) -> Array:
     return answer
 
 
-def _conjugate(target: Array, mask: Array, matrix: Array) -> Array:
-    """All rows at once, preconditioned by H's diagonal."""
-    now = np.where(mask, target, 0.0)
-    residual = np.where(mask, (target - now) @ matrix, 0.0)
+def descend(
+    weight: Array, start: Array, mask: Array, matrix: Array, steps: int, tolerance: float = 0.0
+) -> Array:
+    """Closer to the least loss on `mask`, from `start` (zero outside it): conjugate gradients preconditioned by H's
+    diagonal, each row for itself, which never raise its loss. Ends early where every row's preconditioned residual has
+    fallen to `tolerance` of the first."""
+    now = start
+    residual = np.where(mask, (weight - now) @ matrix, 0.0)
     diagonal = np.diagonal(matrix)
     ahead = residual / diagonal
     along = ahead
     fit = np.einsum("ij,ij->i", residual, ahead)
-    enough = CONJUGATE_TOLERANCE**2 * np.maximum(fit, np.finfo(np.float64).tiny)
-    for _ in range(CONJUGATE_ROUNDS_MAX):
-        if (fit <= enough).all():
+    enough = tolerance**2 * np.maximum(fit, np.finfo(np.float64).tiny)
+    for _ in range(steps):
+        if tolerance and (fit <= enough).all():
             break
         image = np.where(mask, along @ matrix, 0.0)
         bend = np.einsum("ij,ij->i", along, image)

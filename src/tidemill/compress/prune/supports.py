@@ -60,7 +60,7 @@ def candidates(weight: Array, of: Hessian, pattern: Pattern, path: str, fast: bo
 
 def best(weight: Array, matrix: Array, masks: Sequence[Array], swaps: int, pool: int) -> Array:
     """The mask of least loss, after the `pool` best of `masks` were bettered by at most `swaps` batches each."""
-    fitted = [(mask, descend(weight, np.where(mask, weight, 0.0), mask, matrix)) for mask in masks]
+    fitted = [(mask, obs.descend(weight, np.where(mask, weight, 0.0), mask, matrix, DESCENTS)) for mask in masks]
     ranked = sorted(fitted, key=lambda pair: _loss(weight, pair[1], matrix))[: max(1, pool)]
     bettered = [swap(weight, mask, now, matrix, swaps) for mask, now in ranked]
     return min(bettered, key=lambda pair: _loss(weight, pair[1], matrix))[0]
@@ -89,35 +89,13 @@ def swap(weight: Array, mask: Array, now: Array, matrix: Array, batches: int) ->
         tried = mask.copy()
         tried.ravel()[out[:pays]] = False
         tried.ravel()[into[:pays]] = True
-        fitted = descend(weight, np.where(tried, now, 0.0), tried, matrix)
+        fitted = obs.descend(weight, np.where(tried, now, 0.0), tried, matrix, DESCENTS)
         loss = _loss(weight, fitted, matrix)
         if loss < lost:
             mask, now, lost = tried, fitted, loss
         else:
             share /= 4
     return mask, now
-
-
-def descend(weight: Array, start: Array, mask: Array, matrix: Array, steps: int = DESCENTS) -> Array:
-    """Closer to the least loss on `mask`, from `start` (zero outside it): conjugate gradients, each row for itself,
-    which never raise its loss."""
-    diagonal = np.diagonal(matrix)
-    now = start
-    residual = np.where(mask, (weight - now) @ matrix, 0.0)
-    ahead = residual / diagonal
-    along = ahead
-    fit = np.einsum("ij,ij->i", residual, ahead)
-    for _ in range(steps):
-        image = np.where(mask, along @ matrix, 0.0)
-        bend = np.einsum("ij,ij->i", along, image)
-        step = np.divide(fit, bend, out=np.zeros_like(fit), where=bend > 0)
-        now = now + step[:, None] * along
-        residual = residual - step[:, None] * image
-        ahead = residual / diagonal
-        following = np.einsum("ij,ij->i", residual, ahead)
-        along = ahead + np.divide(following, fit, out=np.zeros_like(fit), where=fit > 0)[:, None] * along
-        fit = following
-    return now
 
 
 def _loss(weight: Array, pruned: Array, matrix: Array) -> float:
