@@ -5,14 +5,13 @@ Pure; runs in the command line's process.
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 
+from tidemill.compress import user_code
 from tidemill.core.errors import BadData, MetricFailed
 from tidemill.core.tensor import Array, Tensors
 
@@ -218,10 +217,8 @@ def _imported(name: str) -> MetricCall:
     module, colon, function = name.partition(":")
     if not colon:
         raise MetricFailed(f"there is no metric {name!r}; known are {', '.join(NAMES)}, and module:function")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
     try:
-        found: Any = getattr(importlib.import_module(module), function)
+        found = user_code.found(module, function)
     except Exception as error:  # the user's own code may raise anything
         raise MetricFailed(f"the metric {name} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(found):

@@ -6,10 +6,8 @@ Runs in the command line's process. Only the rows that are chosen are decoded, t
 from __future__ import annotations
 
 import csv
-import importlib
 import itertools
 import math
-import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from tidemill.compress import user_code
 from tidemill.compress.data import Limits, Row, Rows, shapes
 from tidemill.core.errors import BadData
 from tidemill.core.tensor import DATATYPES, Array, Signature, TensorSpec
@@ -413,11 +412,8 @@ def _texts(texts: Sequence[str], told: str, reading: Reading, labels: Array | No
 
 
 def _called(module: str, function: str) -> Iterable[Any]:
-    """As `python -m` would find the module: from the folder one is in."""
-    if "" not in sys.path:
-        sys.path.insert(0, "")
     try:
-        found = getattr(importlib.import_module(module), function)()
+        found = user_code.found(module, function)()
     except Exception as error:  # the user's own code may raise anything
         raise BadData(f"{module}:{function} gives no rows: {type(error).__name__}: {error}") from error
     if not isinstance(found, Iterable):
