@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tidemill.core import text
+
 NOTHING = "–"
 NANOS = 1_000_000_000
 
@@ -27,26 +29,11 @@ def rate(value: float | None) -> str:
 
 
 def size(value_bytes: int) -> str:
-    """3163737 -> 3.2 MB; powers of ten."""
-    value = float(value_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 999.5:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 99.95 else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:,.1f} TB"
+    return text.size(value_bytes)
 
 
 def latency(value_s: float | None) -> str:
-    """850 µs, 7.1 ms, 120 ms, 2.50 s."""
-    if value_s is None:
-        return NOTHING
-    if value_s < 0.0009995:
-        return f"{value_s * 1e6:.0f} µs"
-    if value_s < 0.09995:
-        return f"{value_s * 1e3:.1f} ms"
-    if value_s < 0.9995:
-        return f"{value_s * 1e3:.0f} ms"
-    return f"{value_s:,.2f} s"
+    return NOTHING if value_s is None else text.duration(value_s)
 
 
 def age(value_s: float) -> str:

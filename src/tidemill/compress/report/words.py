@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
+from tidemill.core import text
+
 NOTHING = "–"
 
 
 def size(count: float | None) -> str:
-    """Bytes, powers of ten: 22713216 -> 22.7 MB."""
-    if count is None:
-        return NOTHING
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 999.5:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 99.95 else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:,.1f} TB"
+    return NOTHING if count is None else text.size(count)
 
 
 def time(value_s: float | None) -> str:
     """850 µs, 7.1 ms, 120 ms, 2.50 s, 3 min 20 s."""
     if value_s is None:
         return NOTHING
-    if value_s < 0.0009995:
-        return f"{value_s * 1e6:.0f} µs"
-    if value_s < 0.09995:
-        return f"{value_s * 1e3:.1f} ms"
-    if value_s < 0.9995:
-        return f"{value_s * 1e3:.0f} ms"
     if value_s < 120:
-        return f"{value_s:.2f} s"
+        return text.duration(value_s)
     minutes, seconds = divmod(round(value_s), 60)
     return f"{minutes} min {seconds} s"
 
