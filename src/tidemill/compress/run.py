@@ -34,13 +34,11 @@ from tidemill.compress.method import Outcome
 from tidemill.compress.recipe import PlannedStep, Recipe, chosen
 from tidemill.compress.report.facts import (
     DataFacts,
-    Interval,
     LayerFacts,
     LeftAlone,
     MetricFacts,
     Peer,
     Report,
-    Subject,
     TargetFacts,
     best_speeds,
 )
@@ -200,18 +198,12 @@ def _refusal(refused: Sequence[tuple[Report, Path]]) -> str:
 
 def _lineage(told: Report) -> Lineage:
     metric = told.metric
-
-    def measured(interval: Interval) -> Measured:
-        return Measured(interval.mean, interval.low, interval.high)
-
-    of = told.before
-    before, after, difference = (measured(each) for each in (metric.before, metric.after, metric.difference))
     return Lineage(
-        of=Origin(of.name, of.version, of.sha256, of.size_bytes, of.source),
+        of=told.before,
         recipe=told.recipe,
         seed=told.seed,
         data=Rows(told.data.source, told.data.sha256, told.data.fit_rows, told.data.held_rows),
-        loss=Loss(metric.name, before, after, difference, metric.kept, metric.keep),
+        loss=Loss(metric.name, metric.before, metric.after, metric.difference, metric.kept, metric.keep),
         created_at=told.created_at,
         tidemill=told.tidemill,
         outcome=told.outcome,
@@ -289,7 +281,7 @@ class _Facts:
     ) -> None:  # fmt: skip
         self._job, self._original, self._data, self._judge = job, original, data, judge
         self._signature, self._classes, self._started = signature, classes, started
-        self._before = Subject(
+        self._before = Origin(
             job.of.name,
             job.of.version,
             publish.model_digest(job.of.path),
@@ -338,11 +330,11 @@ class _Facts:
             seed=job.recipe.seed,
             recipe=carried_out(job),
             before=self._before,
-            after=Subject(job.name, 0, publish.model_digest(candidate.path), size),
+            after=Origin(job.name, 0, publish.model_digest(candidate.path), size),
             data=self._data_facts,
             metric=MetricFacts(
                 judge.metric.name, _interval(judge.base), _interval(candidate.quality),
-                Interval(compared.difference, compared.low, compared.high), compared.kept, job.recipe.keep, *bins,
+                Measured(compared.difference, compared.low, compared.high), compared.kept, job.recipe.keep, *bins,
             ),
             outcome=candidate.outcome.name,
             spent_s=time.time() - self._started,
@@ -411,8 +403,8 @@ def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _interval(quality: Quality) -> Interval:
-    return Interval(quality.mean, quality.low, quality.high)
+def _interval(quality: Quality) -> Measured:
+    return Measured(quality.mean, quality.low, quality.high)
 
 
 def machine() -> dict[str, str]:

@@ -188,9 +188,7 @@ def refit(weight: Array, mask: Array, matrix: Array) -> Array:
     return answer
 
 
-def descend(
-    weight: Array, start: Array, mask: Array, matrix: Array, steps: int, tolerance: float = 0.0
-) -> Array:
+def descend(weight: Array, start: Array, mask: Array, matrix: Array, steps: int, tolerance: float = 0.0) -> Array:
     """Closer to the least loss on `mask`, from `start` (zero outside it): conjugate gradients preconditioned by H's
     diagonal, each row for itself, which never raise its loss. Ends early where every row's preconditioned residual has
     fallen to `tolerance` of the first."""

@@ -10,24 +10,7 @@ from typing import Any
 import msgspec
 
 from tidemill.core.errors import RefusedModel
-
-
-class Interval(msgspec.Struct, frozen=True):
-    """A mean over rows and its 95 % bootstrap interval."""
-
-    mean: float
-    low: float
-    high: float
-
-
-class Subject(msgspec.Struct, frozen=True):
-    """A model file. `source` is where it came from in its turn, such as a wheel's name."""
-
-    name: str
-    version: int
-    sha256: str
-    size_bytes: int
-    source: str = ""
+from tidemill.repository.lineage import Measured, Origin
 
 
 class DataFacts(msgspec.Struct, frozen=True):
@@ -47,9 +30,9 @@ class MetricFacts(msgspec.Struct, frozen=True):
     """
 
     name: str
-    before: Interval
-    after: Interval
-    difference: Interval
+    before: Measured
+    after: Measured
+    difference: Measured
     kept: float
     keep: float | None = None
     histogram: tuple[int, ...] = ()
@@ -81,7 +64,7 @@ class Speed(msgspec.Struct, frozen=True):
     shape: str
     before_ms: float
     after_ms: float
-    ratio: Interval
+    ratio: Measured
     base: float = 1.0
 
 
@@ -149,8 +132,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     command: str
     seed: int
     recipe: dict[str, Any]
-    before: Subject
-    after: Subject
+    before: Origin
+    after: Origin
     data: DataFacts
     metric: MetricFacts
     outcome: str = ""
@@ -195,7 +178,7 @@ def best_speeds(speeds: tuple[Speed, ...]) -> list[Speed]:
         before = min(there, key=lambda each: each.base)
         after = min(there, key=lambda each: each.ratio.mean * each.base)
         scale = after.base / before.base
-        ratio = Interval(after.ratio.mean * scale, after.ratio.low * scale, after.ratio.high * scale)
+        ratio = Measured(after.ratio.mean * scale, after.ratio.low * scale, after.ratio.high * scale)
         best.append(Speed(after.engine, shape, before.before_ms, after.after_ms, ratio))
     return best
 

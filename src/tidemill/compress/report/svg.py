@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from html import escape
 
 from tidemill.compress.report import words
-from tidemill.compress.report.facts import Interval, LayerFacts, Peer
+from tidemill.compress.report.facts import LayerFacts, Peer
+from tidemill.repository.lineage import Measured
 
 WIDTH = 960
 LEFT, RIGHT = 64, 16
@@ -69,7 +70,7 @@ def layers(rows: Sequence[LayerFacts]) -> str:
     return _svg(base + 28, "error and size of each layer", parts)
 
 
-def histogram(counts: Sequence[int], edges: Sequence[float], after: Interval, width: int = 470) -> str:
+def histogram(counts: Sequence[int], edges: Sequence[float], after: Measured, width: int = 470) -> str:
     """How many held-out rows have which value of the metric after compression, with their mean."""
     top, tall, left = 20, 150, 40
     low, high = edges[0], edges[-1]
