@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from tidemill.compress.forms import Dense
 from tidemill.compress.graph import Graph
-from tidemill.compress.groups import ChannelGroup
 from tidemill.compress.method import Outcome
-from tidemill.compress.prune import structured
+from tidemill.compress.prune import structured, unit_groups
 from tidemill.compress.prune.point import FLOOR, Spot, distinct, layers_of, spots
 from tidemill.compress.prune.programme import FREE
 from tidemill.compress.prune.slices import Slice
@@ -24,7 +21,6 @@ from tidemill.compress.prune.space import Local
 from tidemill.compress.prune.structured import Consumer, Order
 from tidemill.compress.prune.surgeon import SOLVER
 from tidemill.compress.workbench import Workbench
-from tidemill.core.errors import InvalidRecipe
 from tidemill.core.tensor import Array
 
 TIMINGS = 7
@@ -38,7 +34,9 @@ class Units:
     def __init__(self, bench: Workbench, seen: Slice, kind: str, damping: float, timed: bool = False) -> None:
         self._bench, self._seen, self._damping, self._timed = bench, seen, damping, timed
         self._layers = distinct(layers_of(bench))
-        self._groups = _groups(bench, kind, {layer.name for layer in self._layers})
+        self._groups = unit_groups.find(
+            bench.graph, kind, {layer.name for layer in self._layers}, "unit", ungrouped=True
+        )
         ends = np.cumsum([group.size for group in self._groups.values()])
         self._parts = {
             name: slice(int(end) - group.size, int(end))
@@ -113,22 +111,9 @@ class Units:
         }
         options = {"damping": self._damping, "units": columns}
         solved = (bench or self._bench).layerwise(SOLVER, lambda layer: layer.name in columns, options)
-        self._unshrunk, graph, notes = solved.graph, solved.graph.copy(), list(solved.notes)
-        for name, keep in keeps.items():
-            unsolved = [
-                each.layer.name for each in self._groups[name].consumers if each.layer.name not in solved.layers
-            ]
-            if unsolved:
-                notes.append(f"{name} keeps its units: {', '.join(unsolved)} could not be fitted to fewer")
-            elif len(keep) < self._groups[name].size:
-                graph.remove(_again(graph, name), keep)
-        left = {layer.name: layer for layer in graph.layers()}
-        results = {
-            name: replace(result, form=Dense(graph.weight(left[name])), bias=graph.bias(left[name]))
-            for name, result in solved.layers.items()
-            if name in left
-        }
-        return Outcome(graph, results, notes=tuple(notes), left=solved.left)
+        self._unshrunk = solved.graph
+        graph, results, whole = unit_groups.shrink(solved, self._groups, keeps)
+        return Outcome(graph, results, notes=(*solved.notes, *whole.values()), left=solved.left)
 
     def words(self, taken: Array) -> list[str]:
         return [
@@ -202,30 +187,10 @@ class Units:
         found = {}
         for name, group in self._groups.items():
             half = self._bench.graph.copy()
-            half.remove(_again(half, name), np.arange(max(1, group.size // 2)))
+            half.remove(unit_groups.again(half, name), np.arange(max(1, group.size // 2)))
             thin, dense = _timed(self._seen, [half, self._bench.graph])
             found[name] = max(0.0, 1 - thin / dense) / max(1, group.size - max(1, group.size // 2))
         return found
-
-
-def _groups(bench: Workbench, kind: str, ours: set[str]) -> dict[str, ChannelGroup]:
-    every = bench.graph.channel_groups()
-    found = {
-        group.name: group
-        for group in every
-        if kind in {"units", group.kind} and group.size > 1 and group.consumers
-        and all(each.layer.name in ours and each.layer.groups == 1 for each in group.consumers)
-    }  # fmt: skip
-    if not found:
-        kinds = ", ".join(sorted({group.kind for group in every})) or "no units that can be dropped"
-        raise InvalidRecipe(
-            f"unit={kind}: there are no such units whose readers are all in this step; there are {kinds}"
-        )
-    return found
-
-
-def _again(graph: Graph, name: str) -> ChannelGroup:
-    return next(group for group in graph.channel_groups() if group.name == name)
 
 
 def _thin(consumers: Sequence[Consumer], keep: Array) -> tuple[float, list[Array]]:

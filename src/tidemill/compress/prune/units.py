@@ -7,26 +7,24 @@ consumer to what is left, each seeing its already thinner predecessors; then the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tidemill.compress.forms import Dense
 from tidemill.compress.graph import Graph
 from tidemill.compress.groups import ChannelGroup
 from tidemill.compress.hessian import hessian
 from tidemill.compress.layers import Layer
 from tidemill.compress.method import Outcome
 from tidemill.compress.moments import Captured
-from tidemill.compress.prune import structured
+from tidemill.compress.prune import structured, unit_groups
 from tidemill.compress.prune.allocation import Curve, allocate
 from tidemill.compress.prune.sense import Sense
 from tidemill.compress.prune.structured import Consumer, Order
 from tidemill.compress.prune.surgeon import SOLVER
-from tidemill.compress.task import LayerResult
 from tidemill.compress.workbench import Workbench
-from tidemill.core.errors import InvalidRecipe, RefusedLayer
+from tidemill.core.errors import RefusedLayer
 from tidemill.core.tensor import Array
 
 
@@ -34,7 +32,7 @@ def run(bench: Workbench, options: Mapping[str, Any]) -> Outcome:
     """`sparsity` of the units of each group, or of all groups' weights where `allocation` is curves. A group is taken
     when the step is for all its consumers. Raises `InvalidRecipe` where there is none."""
     kind, share, damping = str(options["units"]), float(options["sparsity"]), float(options["damping"])
-    groups = _groups(bench, kind)
+    groups = unit_groups.find(bench.graph, kind, {layer.name for layer in bench.layers()}, "units")
     sense = Sense(bench.graph, bench.data.fit) if options["allocation"] == "curves" else None
     orders, curves, notes = _orders(bench, groups, share, damping, sense)
     shares = allocate(curves, share) if sense is not None else dict.fromkeys(orders, share)
@@ -45,36 +43,9 @@ def run(bench: Workbench, options: Mapping[str, Any]) -> Outcome:
         for reader in groups[name].consumers
     }
     solved = bench.layerwise(SOLVER, lambda layer: layer.name in columns, {"damping": damping, "units": columns})
-    graph = solved.graph.copy()
-    for name, keep in keeps.items():
-        unsolved = [layer.name for layer in _readers(groups[name]) if layer.name not in solved.layers]
-        if unsolved:
-            notes.append(f"{name} keeps its units: {', '.join(unsolved)} could not be fitted to fewer")
-            continue
-        graph.remove(_again(graph, name), keep)
-        notes.append(f"{name} keeps {len(keep)} of {groups[name].size} units")
-    return Outcome(graph, _thinned(graph, solved.layers), notes=(*solved.notes, *notes), left=solved.left)
-
-
-def _readers(group: ChannelGroup) -> list[Layer]:
-    return [reader.layer for reader in group.consumers]
-
-
-def _groups(bench: Workbench, kind: str) -> dict[str, ChannelGroup]:
-    ours = {layer.name for layer in bench.layers()}
-    every = [group for group in bench.graph.channel_groups() if kind in {"all", group.kind}]
-    found = {
-        group.name: group
-        for group in every
-        if group.size > 1 and group.consumers and ours >= {layer.name for layer in _readers(group)}
-    }
-    if not found:
-        kinds = sorted({group.kind for group in bench.graph.channel_groups()})
-        raise InvalidRecipe(
-            f"units={kind}: there are no such units whose readers are all in this step; the model has "
-            f"{', '.join(kinds) or 'no units that can be dropped'}"
-        )
-    return found
+    graph, results, whole = unit_groups.shrink(solved, groups, keeps)
+    notes += [whole.get(name, f"{name} keeps {len(keep)} of {groups[name].size} units") for name, keep in keeps.items()]
+    return Outcome(graph, results, notes=(*solved.notes, *notes), left=solved.left)
 
 
 def _left(size: int, share: float) -> int:
@@ -86,9 +57,9 @@ def _orders(
 ) -> tuple[dict[str, Order], dict[str, Curve], list[str]]:
     """Of every group, as soon as the moments of its consumers have been taken, so that no more are held than needed;
     curves where `sense` is given; and why a group is left."""
-    whose = {layer.name: name for name, group in groups.items() for layer in _readers(group)}
+    whose = {layer.name: name for name, group in groups.items() for layer in unit_groups.readers(group)}
     layers = [layer for layer in bench.layers() if layer.name in whose]
-    waiting = {name: len(_readers(group)) for name, group in groups.items()}
+    waiting = {name: len(unit_groups.readers(group)) for name, group in groups.items()}
     found: dict[str, list[_Reader]] = {name: [] for name in groups}
     refused: dict[str, str] = {}
     orders: dict[str, Order] = {}
@@ -156,17 +127,3 @@ def _curve(
 
 def _weights(group: ChannelGroup) -> int:
     return sum(member.layer.size for member in (*group.producers, *group.consumers))
-
-
-def _again(graph: Graph, name: str) -> ChannelGroup:
-    return next(group for group in graph.channel_groups() if group.name == name)
-
-
-def _thinned(graph: Graph, results: Mapping[str, LayerResult]) -> dict[str, LayerResult]:
-    """With the weights as they ended."""
-    layers = {layer.name: layer for layer in graph.layers()}
-    return {
-        name: replace(result, form=Dense(graph.weight(layers[name])), bias=graph.bias(layers[name]))
-        for name, result in results.items()
-        if name in layers
-    }
