@@ -39,8 +39,8 @@ def test_file_arrives_whole_and_leaves_no_part(server: Any, get: Fetch, tmp_path
     path = get(progress=lambda *step: seen.append(step))
     assert path.read_bytes() == server.content
     assert names(tmp_path) == {"file.whl", "file.whl.lock"}
-    assert seen[0] == ("file", 0, len(server.content))
-    assert seen[-1] == ("file", len(server.content), len(server.content))
+    assert seen[0] == ("fetching file", 0, len(server.content))
+    assert seen[-1] == ("fetching file", len(server.content), len(server.content))
 
 
 def test_file_that_is_there_is_not_asked_for_again(server: Any, get: Fetch) -> None:

@@ -14,14 +14,14 @@ Stage = Callable[[str, int, int, float | None], None]
 
 @contextmanager
 def bars() -> Iterator[Report]:
-    """Gives a function (label, bytes done, bytes in all or None) that draws."""
+    """Gives a function (label, done, in all or None) that draws; what it counts are bytes, or what the label says."""
     if not sys.stderr.isatty():
         seen: set[str] = set()
 
         def line(label: str, done: int, total: int | None) -> None:
             if label not in seen:
                 seen.add(label)
-                click.echo(f"fetching {label}", err=True)
+                click.echo(label, err=True)
 
         yield line
         return

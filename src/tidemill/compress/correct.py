@@ -6,9 +6,13 @@ W x back best are W* = (W C + λ W)(H + λ I)⁻¹: least squares, drawn towards
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import scipy.linalg
 
+from tidemill.compress.graph import Graph
+from tidemill.compress.layers import Layer
 from tidemill.compress.moments import Captured
 from tidemill.core.tensor import Array
 
@@ -42,6 +46,24 @@ def target(weight: Array, bias: Array | None, captured: Captured) -> tuple[Array
         return weight, bias
     wanted = np.asarray(solved, np.float32)
     return wanted, None if bias is None else np.asarray(bias + of @ mean - wanted @ now, np.float32)
+
+
+def put(
+    graph: Graph,
+    layer: Layer,
+    weights: Sequence[Array],
+    bias: Array | None,
+    instead: Sequence[Array],
+    means: Sequence[Array],
+) -> Graph:
+    """A copy of `graph` in which `layer` has the weights `instead` (one part for each group), and a bias that makes its
+    mean outputs what `weights` and `bias` would. `means` are E[x̂]."""
+    changed = graph.copy()
+    if bias is not None:
+        parts = zip(weights, np.split(bias, len(weights)), instead, means, strict=True)
+        bias = np.concatenate([bias_after(*part) for part in parts])
+    changed.set_dense(layer, np.concatenate(instead), bias)
+    return changed
 
 
 def bias_after(weight: Array, bias: Array, compressed: Array, mean: Array) -> Array:

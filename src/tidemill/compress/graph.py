@@ -277,11 +277,6 @@ class Graph:
             self.arrays.pop(name, None)
             self.model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
 
-    def put_tensor(self, tensor: Any) -> None:
-        """Add an `onnx.TensorProto` of a type that numpy lacks (4 bits, say)."""
-        self.drop(tensor.name)
-        self.model.graph.initializer.append(tensor)
-
     def drop(self, name: str) -> None:
         """Forget an initializer; nothing where there is none."""
         self.arrays.pop(name, None)

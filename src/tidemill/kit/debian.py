@@ -47,7 +47,7 @@ def package_file(package: DebianPackage, progress: Progress = silent) -> Path:
     with lock(target.with_name(f"{target.name}.lock")):
         if file_sha256(target) == package.sha256:
             return target
-        progress(package.requirement, 0, package.size_bytes)
+        progress(f"fetching {package.requirement}", 0, package.size_bytes)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             got = _download(package, Path(folder), target)
             if (digest := file_sha256(got)) != package.sha256:
@@ -56,7 +56,7 @@ def package_file(package: DebianPackage, progress: Progress = silent) -> Path:
                     " is the mirror sound?"
                 )
             got.replace(target)
-        progress(package.requirement, package.size_bytes, package.size_bytes)
+        progress(f"fetching {package.requirement}", package.size_bytes, package.size_bytes)
     return target
 
 

@@ -99,13 +99,13 @@ def _receive(client: httpx.Client, url: str, part: Path, size_bytes: int, *, lab
             part.unlink(missing_ok=True)
             raise TryAgain(f"the server answered bytes from {have} with {response.headers.get('Content-Range')!r}")
         done = have if resumed else 0
-        progress(label, done, size_bytes)
+        progress(f"fetching {label}", done, size_bytes)
         with part.open("ab" if resumed else "wb") as file:
             # More than was promised is another file; its digest will say so without filling the disk.
             for chunk in response.iter_raw():
                 file.write(chunk)
                 done += len(chunk)
-                progress(label, done, size_bytes)
+                progress(f"fetching {label}", done, size_bytes)
                 if done > size_bytes:
                     break
         if done < size_bytes and "Content-Length" not in response.headers:

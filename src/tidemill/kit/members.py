@@ -43,8 +43,8 @@ def read(archive: zipfile.ZipFile, names: Iterable[str], label: str, progress: P
     total = sum(info.compress_size for info in wanted)
     found, done = {}, 0
     for info in wanted:
-        progress(label, done, total)
+        progress(f"fetching {label}", done, total)
         found[info.filename] = archive.read(info)
         done += info.compress_size
-    progress(label, done, total)
+    progress(f"fetching {label}", done, total)
     return found

@@ -23,15 +23,6 @@ WITHOUT_FILE = ("echo", "ensemble")
 HOLDS_NONE = "holds no model: no ONNX, OpenVINO IR, SavedModel or GGUF"
 
 
-class Refusal(msgspec.Struct, frozen=True):
-    """A model that is there and will not be loaded."""
-
-    name: str
-    version: int
-    path: Path
-    reason: str
-
-
 def names(folder: Path) -> list[str]:
     """The models of a repository: folders that hold a version, or a model themselves."""
     if not folder.is_dir():

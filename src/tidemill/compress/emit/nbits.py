@@ -76,7 +76,8 @@ def _uniform(form: Uniform) -> Blocks | None:
         table = grid.values_of(form)
         if table.levels <= 4 and grid.snapped(table.values)[3] <= width:
             return _table(table)
-        # onnxruntime has no kernel for zero points between codes: what rounding them moves is added behind.
+        # onnxruntime (1.31) takes no zero points between codes of 8 bits, and with those between codes of 2 and 4 bits
+        # leaves its integer kernels for float32: so they are rounded, and what that moves is added behind.
         zeros = np.clip(np.rint(zeros), 0, 2**form.bits - 1)
         shift = ((zeros - form.zero_points) * form.scales).astype(np.float32)
     used, codes = np.unique(form.codes, return_inverse=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tidemill.compress import correct
 from tidemill.compress.graph import Graph
 from tidemill.compress.hessian import DAMPING, Hessian, hessian
 from tidemill.compress.layers import Layer
@@ -89,10 +90,10 @@ def shares_by_curves(bench: Workbench, layers: Sequence[Layer], share: float, da
 def _curve(
     graph: Graph, layer: Layer, captured: Sequence[Captured], share: float, damping: float, sense: Sense
 ) -> Curve:
-    weight, bias = graph.weight(layer).astype(np.float64), graph.bias(layer)
+    weight = graph.weight(layer).astype(np.float64)
     parts = np.split(weight, layer.groups)
     try:
-        of: list[Hessian] = [hessian(each.fit, damping, centred=bias is not None) for each in captured]
+        of: list[Hessian] = [hessian(each.fit, damping, centred=layer.bias is not None) for each in captured]
     except RefusedLayer:
         return Curve(0.0, (0.0, 1.0), (0.0, 0.0))  # the solver says why
     uppers = [each.upper() for each in of]
@@ -104,9 +105,6 @@ def _curve(
         return found, float(sum(losses))
 
     thin, here = pruned(share)
-    changed = graph.copy()
-    shift = [(a - b) @ each.fit.mean for a, b, each in zip(parts, thin, captured, strict=True)]
-    changed.set_dense(layer, np.concatenate(thin), None if bias is None else bias + np.concatenate(shift))
-    moved = sense.moved(changed)
+    moved = sense.moved(correct.put(graph, layer, parts, graph.bias(layer), thin, [each.fit.mean for each in captured]))
     errors = [pruned(each)[1] * moved / here if here > 0 else 0.0 for each in SHARES]
     return Curve(float(layer.size), SHARES, errors)

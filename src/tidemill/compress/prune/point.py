@@ -52,11 +52,7 @@ class Spot:
 
     def put(self, graph: Graph, pruned: Sequence[Array]) -> Graph:
         """A copy of `graph` with these weights, the bias made to fit."""
-        changed = graph.copy()
-        parts = zip(self.weights, pruned, self.means, strict=True)
-        shift = np.concatenate([(weight - other) @ mean for weight, other, mean in parts])
-        changed.set_dense(self.layer, np.concatenate(pruned), None if self.bias is None else self.bias + shift)
-        return changed
+        return correct.put(graph, self.layer, self.weights, self.bias, pruned, self.means)
 
 
 def layers_of(bench: Workbench) -> list[Layer]:

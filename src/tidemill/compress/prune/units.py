@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tidemill.compress import correct
 from tidemill.compress.graph import Graph
 from tidemill.compress.groups import ChannelGroup
 from tidemill.compress.hessian import hessian
@@ -83,11 +84,11 @@ def _orders(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Reader:
-    """`mean` is that of the inputs where a bias can take a change of it up."""
+    """`mean` is that of the inputs."""
 
     layer: Layer
     consumer: Consumer
-    mean: Array | None
+    mean: Array
 
 
 def _reader(graph: Graph, group: ChannelGroup, layer: Layer, captured: Sequence[Captured], damping: float) -> _Reader:
@@ -99,7 +100,7 @@ def _reader(graph: Graph, group: ChannelGroup, layer: Layer, captured: Sequence[
     places = next(reader.places for reader in group.consumers if reader.layer.name == layer.name)
     whole = structured.whole(weight, of.matrix)
     consumer = Consumer(weight, of.matrix, places, 1 / whole if whole > 0 else 1.0)
-    return _Reader(layer, consumer, captured[0].fit.mean if centred else None)
+    return _Reader(layer, consumer, captured[0].fit.mean)
 
 
 def _curve(
@@ -110,15 +111,12 @@ def _curve(
     size = len(order.units)
     left = min(_left(size, share), size - 1)
     keep = order.keep(left)
-    changed = graph.copy()
+    changed = graph
     for each in readers:
         columns = np.sort(each.consumer.columns[keep], axis=None)
         thin = np.zeros_like(each.consumer.weight)
         thin[:, columns] = structured.fit(each.consumer.weight, each.consumer.matrix, columns)
-        bias = graph.bias(each.layer)
-        if bias is not None and each.mean is not None:
-            bias = bias + (each.consumer.weight - thin) @ each.mean
-        changed.set_dense(each.layer, thin, bias)
+        changed = correct.put(changed, each.layer, [each.consumer.weight], graph.bias(each.layer), [thin], [each.mean])
     here = float(order.losses[size - left - 1])
     scale = sense.moved(changed) / here if here > 0 else 0.0
     shares = (0.0, *((np.arange(size - 1) + 1) / size).tolist())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tidemill.compress import correct
 from tidemill.compress.forms import Activation, Uniform
 from tidemill.compress.hessian import hessian
 from tidemill.compress.moments import Captured
@@ -31,7 +32,9 @@ def solve(
     scale; `written` is what the result says of the inputs, where that is not `grid`. Raises `RefusedLayer`.
     """
     scales = rounding.row_scales(weight, bits, alike)
-    codes, shift, notes, damping = [], [], [], 0.0
+    codes: list[Array] = []
+    notes: list[str] = []
+    damping = 0.0
     parts = np.split(weight, len(captured))
     for part, steps, each in zip(parts, np.split(scales, len(captured)), captured, strict=True):
         if compensate:
@@ -41,12 +44,13 @@ def solve(
             damping = max(damping, found.damping)
         else:
             codes.append(rounding.nearest(part, steps, bits))
-        # The inputs' own error is left out: where a few tokens are cut, the mean would move all the others.
-        shift.append((part - codes[-1] * steps[:, None]) @ np.asarray(each.fit.mean, np.float64))
     form = uniform(np.concatenate(codes), scales)
-    if bias is not None:
-        bias = np.asarray(bias + np.concatenate(shift), np.float32)
     decoded = np.split(form.decode(), len(captured))
+    if bias is not None:
+        # The inputs' own error is left out: where a few tokens are cut, the mean would move all the others.
+        biases = np.split(bias, len(captured))
+        each_of = zip(parts, biases, decoded, (each.fit.mean for each in captured), strict=True)
+        bias = np.concatenate([correct.bias_after(*part) for part in each_of])
     fit, held = (
         _lost(parts, decoded, [each.fit for each in captured], moments, grid, centred=bias is not None)
         for moments in ([each.fit for each in captured], [each.held for each in captured])
