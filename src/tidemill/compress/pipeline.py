@@ -116,7 +116,7 @@ def layerwise(
         _pool(settings) as pool,
     ):  # fmt: skip
         run = _digest(base, capture.digest, solver, options, settings, todo)
-        meter = _Meter(settings, todo)
+        meter = Meter(settings, todo)
         for stage in todo:
             keys = {layer.name: _key(run, layer.name) for layer in stage.layers}
             answers = {name: answer for name, key in keys.items() if (answer := cache.get(key)) is not None}
@@ -326,7 +326,7 @@ def _notes(todo: Sequence[Stage]) -> tuple[str, ...]:
     )
 
 
-class _Meter:
+class Meter:
     """Tells the progress; the time left is by the work left, at the speed of the work that was really done."""
 
     def __init__(self, settings: Settings, todo: Sequence[Stage]) -> None:
@@ -341,6 +341,7 @@ class _Meter:
         self._since = self._started
 
     def at(self, stage: Stage, works: bool) -> None:
+        """`stage` begins; whether there is work to do for it."""
         self._finish()
         self._current = (stage, works)
         self._say(stage.layers[0].name)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from compress.quantise import encoders
 from tidemill.compress.graph import Graph
 from tidemill.compress.quantise.int8 import METHOD
 from tidemill.core.errors import BadData, InvalidRecipe
+from tidemill.core.tensor import Array
 
 FIT, HELD = encoders.batches(12, 1), encoders.batches(3, 2)
 
@@ -134,6 +138,41 @@ def test_a_run_is_repeatable(tmp_path):
     assert first.to_model().SerializeToString(deterministic=True) == second.to_model().SerializeToString(
         deterministic=True
     )
+
+
+class Streamed:
+    """So many batches of one length, made as they are asked for."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __iter__(self) -> Iterator[dict[str, Array]]:
+        for seed in range(self.count):
+            ids = np.random.default_rng(seed).integers(0, encoders.WORDS, (8, 64))
+            yield {"ids": ids, "mask": np.ones_like(ids)}
+
+
+@pytest.mark.parametrize("options", [{}, {"dynamic": True}])
+def test_memory_does_not_grow_with_the_rows(options, tmp_path):
+    """Counts what Python and numpy hold at most: four times the rows may cost what their bookkeeping takes."""
+    peaks = []
+    run(encoders.encoder(), options, tmp_path, Streamed(2), HELD)  # what is made once and kept
+    for count in (10, 40):
+        tracemalloc.start()
+        run(encoders.encoder(), options, tmp_path, Streamed(count), HELD)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    one_batch = 8 * 64 * 4 * encoders.WIDTH * 4
+    assert peaks[1] < peaks[0] + one_batch
+
+
+def test_progress_is_told_layer_by_layer(tmp_path):
+    bench = encoders.bench(encoders.encoder(), FIT, HELD, tmp_path)
+    said = []
+    bench.settings = replace(bench.settings, progress=said.append)
+    METHOD.run(bench, METHOD.settle({}))
+    assert [each.done for each in said] == sorted(each.done for each in said)
+    assert (said[0].done, said[-1].done, said[-1].total) == (0, 6, 6)
 
 
 def test_the_bench_keeps_its_graph(tmp_path):

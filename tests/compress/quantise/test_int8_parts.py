@@ -83,6 +83,15 @@ def test_least_squares_is_no_worse_than_the_whole_range(values):
     assert loss["mse"] <= loss["minmax"] * 1.5 + 1e-9
 
 
+def test_what_is_cut_counts_more_than_what_is_rounded():
+    values = np.concatenate([np.random.default_rng(0).standard_normal(100_000), [9.0]])
+    counts, edges = np.histogram(values, 2048)
+    reach = [ranges.choose(counts, edges, "mse", cut=cut) for cut in (1, 100)]
+    ends = [(255 - each.zero_point) * each.scale for each in reach]
+    assert ends[0] < 8
+    assert ends[1] == pytest.approx(9, rel=0.05)
+
+
 def test_an_outlier_is_cut_off():
     values = np.concatenate([np.random.default_rng(0).standard_normal(100_000), [1_000.0]])
     counts, edges = np.histogram(values, 2048)

@@ -38,7 +38,7 @@ def quantise(
     if not layers:
         return {}, refused
     results: dict[str, LayerResult] = {}
-    for stage, captured in bench.stages(layers):
+    for stage, captured in bench.stages(layers, told=True):
         for layer in stage.layers:
             seen = captured[layer.name][0].fit
             # What a call will find is taken to be what all calibration rows show together.

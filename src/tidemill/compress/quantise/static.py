@@ -52,7 +52,7 @@ def quantise(
     coded = through(graph, layers)
     grids = _grids(bench, layers, both, coded, plan)
     results: dict[str, LayerResult] = {}
-    for stage, captured in bench.stages(layers):
+    for stage, captured in bench.stages(layers, told=True):
         for layer in stage.layers:
             try:
                 result = rowwise.solve(
