@@ -84,6 +84,15 @@ def test_a_package_is_a_model_of_the_repository_with_lineage_and_side_files(repo
     assert lineage.report(repository, "small", 1, "report.html") == b"version 1"
 
 
+def test_a_package_names_the_engine_that_was_asked_for(repository: Path, of: ModelPackage) -> None:
+    _, folder = publish.publish(repository, "small", of, Made(), told(), reported, engine="openvino")
+    config = layout.package("small", 1, folder).config
+    assert (config.engine, config.batching.batched) == ("openvino", True)
+    manifest = lineage.read(folder)
+    assert manifest is not None
+    assert manifest.files["tidemill.toml"].sha256 == publish.digest(folder / "tidemill.toml")
+
+
 def test_the_next_one_is_the_next_version_and_the_first_stays(repository: Path, of: ModelPackage) -> None:
     _, first = publish.publish(repository, "small", of, Made(), told(), reported)
     before = (first / "manifest.json").read_bytes()

@@ -23,6 +23,7 @@ from tidemill.core.errors import (
 )
 from tidemill.core.package import Batching, ModelPackage, Price
 from tidemill.core.tensor import Signature, TensorSpec
+from tidemill.deploy import local
 from tidemill.deploy.local import FleetPolicy, LocalFleet, Replica, State
 
 POLICY = FleetPolicy("auto", 1, 1, 8, 100, 0.0, 7)
@@ -352,6 +353,15 @@ async def test_config_of_the_model_beats_the_service_s() -> None:
     replica.adopt(ROWS)
     assert (replica.batched, replica.rows_max, replica.price_nanos) == (False, 3, 0)
     assert Replica(crafted.echo_package(), POLICY).price_nanos == 7
+
+
+@pytest.mark.parametrize(("own", "given"), [(None, "bf16"), ("auto", "auto")])
+def test_precision_of_the_model_beats_the_service_s(monkeypatch: pytest.MonkeyPatch, own: Any, given: str) -> None:
+    seen = []
+    monkeypatch.setattr(local, "open_engine", lambda name, package, *more: seen.append(package.config))
+    policy = msgspec.structs.replace(POLICY, openvino_precision="bf16")
+    local._open("echo", small(1, openvino_precision=own), policy, 0.0)
+    assert [each.openvino_precision for each in seen] == [given]
 
 
 async def test_rows_are_billed_only_of_a_model_that_has_them(fleet: LocalFleet, engines: Any) -> None:

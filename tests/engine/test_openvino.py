@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino as ov
 import pytest
 from onnx import TensorProto
 
 import crafted
 from tidemill.core.errors import RefusedByEngine, RefusedModel
+from tidemill.core.package import ModelConfig
 from tidemill.core.tensor import Signature, TensorSpec
 from tidemill.engine import openvino
 from tidemill.repository import layout
@@ -166,3 +168,25 @@ def test_refusal_is_short_and_shows_no_places_in_openvino_s_source(tmp_path: Pat
         openvino.load(crafted.package(tmp_path / "model.onnx"), 1)
     assert ".cpp:" not in caught.value.message
     assert len(caught.value.message) < 600
+
+
+@pytest.mark.parametrize("asked", [None, "f32", "bf16"])
+def test_floats_are_computed_in_the_precision_that_the_model_names(tmp_path: Path, asked: Any) -> None:
+    if asked == "bf16" and "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor has no bfloat16")
+    path = crafted.save(tmp_path, crafted.plus_minus())
+    engine = openvino.load(crafted.package(path, config=ModelConfig(openvino_precision=asked)), 1)
+    compiled = engine._request.get_compiled_model()
+    assert compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() == (asked or "f32")
+    engine.close()
+
+
+def test_auto_leaves_the_precision_to_openvino(tmp_path: Path) -> None:
+    path = crafted.save(tmp_path, crafted.plus_minus())
+    engine = openvino.load(crafted.package(path, config=ModelConfig(openvino_precision="auto")), 1)
+    model = ov.Core().compile_model(str(path), "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+    ours, own = (
+        each.get_property("INFERENCE_PRECISION_HINT") for each in (engine._request.get_compiled_model(), model)
+    )
+    assert ours == own
+    engine.close()

@@ -28,6 +28,7 @@ KitData = Callable[[str], Path | None]
 def compression(
     settings: Settings, asked: Recipe, name: str, work: Path, command: str, *,
     data: KitData, workers: int | None, measured: bool, force: bool, executor: Executor | None = None,
+    engine: str = "",
 ) -> Callable[[Progress], list[Finished]]:  # fmt: skip
     """What carries `asked` out, on a model of the repository, and publishes it as `name`.
 
@@ -42,6 +43,8 @@ def compression(
     publish.next_version(settings.models, name, of.name, force)
     if asked.targets.time is not None and not measured:
         raise InvalidRecipe("targets.time is asked for, and with --no-measure no time is taken; leave one of them out")
+    if engine == "auto" and not measured:
+        raise InvalidRecipe("--engine auto takes the quicker engine, and with --no-measure no time is taken; name one")
     source = _source(asked.data, data)
     held = _source(asked.held, data) if asked.held else ""
     job = Job(
@@ -58,6 +61,7 @@ def compression(
         measured=measured,
         force=force,
         executor=executor,
+        engine=engine,
     )
     return lambda progress: run.compress(job, progress)
 

@@ -106,6 +106,7 @@ def fleet_policy(settings: Settings) -> FleetPolicy:
         ),
         load_s_max=settings.load_timeout_s,
         drain_s_max=settings.drain_ms / 1000,
+        openvino_precision=settings.openvino_precision,
     )
 
 

@@ -52,14 +52,19 @@ METHODS = ", ".join(name.removeprefix("solver.") for name in BUILT_IN if name.st
 @click.option(
     "--workers", type=click.IntRange(1, 1024), help="Processes that solve layers.  [default: the number of cores]"
 )
+@click.option(
+    "--engine",
+    type=click.Choice(("auto", "onnx", "openvino")),
+    help="Engine that the result's tidemill.toml shall name; auto: the quicker one.  [default: none]",
+)
 @click.option("--no-measure", is_flag=True, help="Take no times and no memory: quality and size alone.")
 @click.option("--force", is_flag=True, help="Become the next version of a model that is not compressed from this one.")
 @setting_options("models")
 @json_option
 def compress_command(
     model: str | None, name: str, method: str | None, recipe_file: Path | None, match: tuple[str, ...],
-    options: tuple[str, ...], work: Path | None, workers: int | None, no_measure: bool, no_rollback: bool,
-    force: bool, as_json: bool, config: Path | None, models: Path | None, **flags: Any,
+    options: tuple[str, ...], work: Path | None, workers: int | None, engine: str | None, no_measure: bool,
+    no_rollback: bool, force: bool, as_json: bool, config: Path | None, models: Path | None, **flags: Any,
 ) -> None:  # fmt: skip
     """Make a model smaller or faster, measure what that cost, and publish it with a report.
 
@@ -84,6 +89,7 @@ def compress_command(
         job = compression(
             settings, recipe, name, work or cache_dir() / "compress", _command(sys.argv[1:]),
             data=_kit_data, workers=workers, measured=not no_measure, force=force,
+            engine=engine or "",
         )  # fmt: skip
     except UnknownModel as unknown:
         if recipe.model in CATALOGUE:

@@ -34,11 +34,13 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """`notes` are sentences for the report: what could not be measured, and whether engines agree."""
+    """`notes` are sentences for the report: what could not be measured, and whether engines agree; `agree` is False
+    where they were seen not to."""
 
     speeds: tuple[Speed, ...] = ()
     footprints: tuple[Footprint, ...] = ()
     notes: tuple[str, ...] = ()
+    agree: bool = True
 
 
 def take(
@@ -68,10 +70,12 @@ def take(
         footprints.append(
             Footprint(engine, one.private_bytes_needed, other.private_bytes_needed, one.load_s, other.load_s)
         )
+    agree = True
     if "openvino" in engines:
         tell("comparing the engines")
-        notes += _agreement(after, data, threads)
-    return Figures(tuple(speeds), tuple(footprints), tuple(dict.fromkeys(notes)))
+        agree, said = _agreement(after, data, threads)
+        notes += said
+    return Figures(tuple(speeds), tuple(footprints), tuple(dict.fromkeys(notes)), agree)
 
 
 def timed_feeds(data: Data, signature: Signature, shapes: Sequence[tuple[int, int]]) -> dict[str, dict[str, Array]]:
@@ -132,7 +136,7 @@ def _speeds(found: Sequence[Latency], notes: list[str]) -> list[Speed]:
     return sorted(speeds, key=lambda speed: order.index(speed.shape))
 
 
-def _agreement(model: Path, data: Data, threads: int) -> list[str]:
+def _agreement(model: Path, data: Data, threads: int) -> tuple[bool, list[str]]:
     """Engines were once found to disagree on a model: what is judged in one may be served by the other."""
     package = ModelPackage(model.stem, 1, model, "onnx", model.stat().st_size)
     likeness: list[float] = []
@@ -142,13 +146,14 @@ def _agreement(model: Path, data: Data, threads: int) -> list[str]:
             ours, theirs = one.predict(feeds, ()), other.predict(feeds, ())
             likeness += [_cosine(ours, theirs)]
     except MissingPart:
-        return []
+        return True, []
     except TidemillError as error:
-        return [f"OpenVINO does not run the result: {error.message}"]
+        return False, [f"OpenVINO does not run the result: {error.message}"]
     least = min(likeness)
     if least < AGREES:
-        return [f"OpenVINO and onnxruntime disagree on the result (cosine {least:.4f}): serve it with the engine onnx"]
-    return [f"OpenVINO and onnxruntime agree on the result: cosine {least:.5f} or more on held-out rows"]
+        said = f"OpenVINO and onnxruntime disagree on the result (cosine {least:.4f}): serve it with the engine onnx"
+        return False, [said]
+    return True, [f"OpenVINO and onnxruntime agree on the result: cosine {least:.5f} or more on held-out rows"]
 
 
 def _cosine(ours: Tensors, theirs: Tensors) -> float:

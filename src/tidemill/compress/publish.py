@@ -19,6 +19,7 @@ import msgspec
 import onnx
 from google.protobuf.message import DecodeError
 
+from tidemill.compress import engine_choice
 from tidemill.core.errors import DiskFull, RefusedModel
 from tidemill.core.package import ModelPackage
 from tidemill.repository import layout, lineage, model_config
@@ -70,8 +71,10 @@ def publish(
     told: Lineage,
     report: Callable[[Path, int, Path], object],
     force: bool = False,
+    engine: str = "",
 ) -> tuple[int, Path]:
-    """Write the package; returns its version and its folder.
+    """Write the package; returns its version and its folder. `engine` is what its `tidemill.toml` shall name; "" leaves
+    that as the original's was.
 
     `report` is called with the folder to write into, the version, and the model's file. Raises `RefusedModel` as
     `next_version` does, `DiskFull`.
@@ -85,7 +88,7 @@ def publish(
             version = next_version(repository, name, of.name, force)
             fresh = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=home))
             try:
-                _fill(fresh, name, version, of, graph, told, report)
+                _fill(fresh, name, version, of, graph, told, report, engine)
                 fresh.chmod(0o755)
                 fresh.rename(home / str(version))
             except OSError as error:
@@ -108,11 +111,15 @@ def publish(
 
 def _fill(
     folder: Path, name: str, version: int, of: ModelPackage, graph: Writable, told: Lineage,
-    report: Callable[[Path, int, Path], object],
+    report: Callable[[Path, int, Path], object], engine: str,
 ) -> None:  # fmt: skip
     graph.write(folder / MODEL_NAME)
     for source, target in side_files(of):
         shutil.copyfile(source, folder / target)
+    if engine:
+        config = folder / model_config.CONFIG_NAME
+        before = config.read_text("utf-8") if config.is_file() else ""
+        config.write_text(engine_choice.noted(before, engine), "utf-8")
     report(folder / lineage.REPORT_FOLDER, version, folder / MODEL_NAME)
     files = {
         path.relative_to(folder).as_posix(): FileRecord(digest(path), path.stat().st_size)

@@ -23,7 +23,7 @@ import numpy as np
 
 from tidemill import __version__
 from tidemill.compress import data as sources
-from tidemill.compress import pipeline, publish, report, rollback, workbench
+from tidemill.compress import engine_choice, pipeline, publish, report, rollback, workbench
 from tidemill.compress.evaluate import Judge, Quality
 from tidemill.compress.examples import examples
 from tidemill.compress.figures import Figures, take
@@ -63,7 +63,8 @@ LIBRARIES = ("onnxruntime", "openvino", "numpy", "scipy", "torch")
 class Job:
     """`data` is resolved: a path, or MODULE:FUNCTION; so is `held`, "" for none. `command` is what does it again.
 
-    `executor` solves layers, and is left open; None makes `workers` processes.
+    `executor` solves layers, and is left open; None makes `workers` processes. `engine` is one of
+    `engine_choice.CHOICES`, to be noted in the package, or "".
     """
 
     of: ModelPackage
@@ -79,6 +80,7 @@ class Job:
     measured: bool
     force: bool
     executor: Executor | None = None
+    engine: str = ""
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -99,6 +101,7 @@ class Candidate:
     notes: tuple[str, ...]
     folder: Path
     quality: Quality | None = None
+    engine: str = ""
 
     @property
     def path(self) -> Path:
@@ -178,7 +181,10 @@ def _published(job: Job, candidate: Candidate, told: Report, several: bool) -> F
         last = msgspec.structs.replace(told, name=name, version=number)
         report.write(last, folder)
 
-    number, folder = publish.publish(job.repository, name, job.of, candidate, _lineage(told), write_report, job.force)
+    number, folder = publish.publish(
+        job.repository, name, job.of, candidate, _lineage(told), write_report, job.force,
+        candidate.engine,
+    )  # fmt: skip
     return Finished(name, number, folder, last)
 
 
@@ -309,6 +315,8 @@ class _Facts:
                 job.of.path, candidate.path, self._data, self._signature, job.recipe.shapes, job.workers,
                 lambda said: progress(said, 0, 0, None),
             )  # fmt: skip
+        candidate.engine = engine_choice.chosen(job.engine, figures.speeds, figures.agree)
+        noted = (f"tidemill.toml names the engine {candidate.engine}",) if candidate.engine else ()
         size = publish.model_bytes(candidate.path)
         slowest = max((each.ratio.mean for each in best_speeds(figures.speeds)), default=None)
         wanted = job.recipe.targets
@@ -349,7 +357,7 @@ class _Facts:
             ),
             targets=tuple(targets),
             peers=self._peers,
-            notes=(*dict.fromkeys(candidate.notes), *figures.notes),
+            notes=(*dict.fromkeys(candidate.notes), *figures.notes, *noted),
         )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -101,7 +101,8 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `file` names the model's file in its version's folder, where that holds several. `threads` and `instances` are
     those of the settings; None takes the service's. `signature` is the one of a
     SavedModel's several that is served; None takes `serving_default`, or the only one. `providers` are onnxruntime's,
-    the first that can run an operator does, `cpu` is always the last; None takes the service's.
+    the first that can run an operator does, `cpu` is always the last; None takes the service's. `openvino_precision` is
+    what OpenVINO computes floats in ("auto": as it likes best here); None takes the service's.
     `labels` are the names of the classes that the model's scores stand for, in their order; else the lines of
     `labels.txt` in the version's folder are. `pre` and `post` are the steps from what a person sends to tensors, and
     from tensors to an answer; `each` and `stage` say how the model, or models, are asked between them.
@@ -110,6 +111,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine: str | None = None
     file: str | None = None
     signature: str | None = None
+    openvino_precision: Literal["f32", "bf16", "auto"] | None = None
     providers: tuple[str, ...] | None = None
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] | None = None
     instances: Annotated[int, msgspec.Meta(ge=0, le=1024)] | None = None

@@ -98,6 +98,11 @@ class Settings:
     )
     # engine and lane
     engine: str = _setting("auto", "Engine for every model; auto chooses by format.")
+    openvino_precision: str = _setting(
+        "f32",
+        "What OpenVINO computes floats in, where the model names nothing; auto: what is quickest on this processor.",
+        one_of=("f32", "bf16", "auto"),
+    )
     threads: int = _setting(0, "Threads of one engine; 0 takes the number of cores.", at_least=0, at_most=1024)
     instances: int = _setting(
         0,

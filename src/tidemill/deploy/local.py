@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 
+import msgspec
+
 from tidemill.core.errors import ModelNotReady, TidemillError, UnknownLabel, UnknownModel, UnknownVersion
 from tidemill.core.package import ModelPackage
 from tidemill.core.request import InferenceRequest, Piece, Usage
@@ -289,6 +291,9 @@ def _open(
     steps = prepare(package, policy.steps.bounds)
     if engine_name == stages.ENSEMBLE:
         return steps, stages.prepare(package, policy.steps.bounds)
+    if package.config.openvino_precision is None:
+        config = msgspec.structs.replace(package.config, openvino_precision=policy.openvino_precision)
+        package = msgspec.structs.replace(package, config=config)
     return steps, open_engine(engine_name, package, policy.threads, policy.instances, inline_s_max)
 
 

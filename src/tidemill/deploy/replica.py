@@ -44,6 +44,7 @@ class FleetPolicy(msgspec.Struct, frozen=True):
     steps: StepPolicy = StepPolicy()
     load_s_max: float = 600.0
     drain_s_max: float = 10.0
+    openvino_precision: str = "f32"
 
 
 class Replica:

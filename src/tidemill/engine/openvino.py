@@ -51,7 +51,10 @@ def load(package: ModelPackage, threads: int) -> OpenVinoEngine:
     )
     if package.signature is not None:
         signature = _held_against(package.signature, signature, package)
-    properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+    precision = package.config.openvino_precision or "f32"
+    if precision != "auto":
+        properties["INFERENCE_PRECISION_HINT"] = precision
     try:
         compiled = core.compile_model(model, "CPU", properties)
     except RuntimeError as error:

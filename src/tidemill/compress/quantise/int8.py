@@ -109,7 +109,9 @@ def _smoothed(graph: Graph, layers: Sequence[Layer], given: Mapping[str, Any], b
     fit, threads = bench.data.fit, bench.settings.threads
     inputs: dict[str, int | None] = {layer.input: -1 for layer in layers}
     strength = given["strength"]
-    seen = watch(graph, inputs, fit, bench.settings.work, threads, 0 if strength else smooth.ROWS, bench.seed)
+    seen = watch(
+        graph, inputs, fit, bench.settings.work, threads, 0 if strength else smooth.ROWS, bench.seed, given["dynamic"]
+    )
     moves = smooth.shifts(graph, layers, seen, strength)
     first = next(iter(fit))  # `watch` saw that there is one
     folded, multiplied = smooth.apply(graph, moves, static.alike(graph, first, threads), given["smooth_in_front"])

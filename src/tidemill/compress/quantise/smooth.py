@@ -18,6 +18,7 @@ import onnx
 from tidemill.compress.fuse import MOVES
 from tidemill.compress.graph import Graph
 from tidemill.compress.layers import Layer
+from tidemill.compress.moments import Histogram
 from tidemill.compress.quantise import ranges, rounding
 from tidemill.compress.quantise.watch import Seen
 from tidemill.compress.wiring import Wiring
@@ -83,12 +84,11 @@ def _lost(rows: Array, weight: Array, scales: Array) -> float:
     """The squared error of x Wᵀ when both are quantised; that of the weights counts for less, as it will be made up
     for."""
     given, wide = rows / scales, weight * scales
-    histogram, edges = np.histogram(
-        given, 1024, (float(given.min()), max(float(given.max()), float(given.min()) + 1e-6))
-    )
-    grid = ranges.choose(histogram, edges, "mse")
-    steps = rounding.row_scales(wide, 8)
-    rounded = (rounding.nearest(wide, steps, 8) * steps[:, None]).astype(np.float32)
+    spread = Histogram()
+    spread.add(given, float(given.min()), float(given.max()))
+    grid = ranges.choose(spread.counts, spread.edges, "mse")
+    steps = rounding.row_scales(wide, 8).astype(np.float32)
+    rounded = rounding.nearest(wide, steps, 8) * steps[:, None]
     of_inputs = float(np.square((grid.apply(given) - given) @ wide.T).sum())
     of_weights = float(np.square(given @ (rounded - wide).T).sum())
     return of_inputs + COMPENSATED * of_weights

@@ -29,7 +29,7 @@ Batches = Iterable[Mapping[str, Array]]
 
 @dataclass(slots=True, eq=False)
 class Seen:
-    """One tensor over all tokens that count: per channel `low`, `high` and `square` (mean of squares), float64
+    """One tensor over all tokens that were looked at: per channel `low`, `high` and `square` (mean of squares), float64
     [channels], and how all values are spread, `histogram` over `edges`. A tensor without channels has one. `rows` are
     some rows [rows, features] of it, where they were asked for."""
 
@@ -68,9 +68,11 @@ def watch(
     threads: int,
     rows: int = 0,
     seed: int = 0,
+    hidden: bool = False,
 ) -> dict[str, Seen]:
     """Every tensor that `axes` names, with the axis of its channels (None: it has none), and about `rows` rows of each,
-    as many from each batch. `work` is a folder for what waits.
+    as many from each batch. `work` is a folder for what waits. `hidden` tokens, which the mask leaves out, are looked
+    at too: a range that is found in each call is theirs as well.
 
     Raises `BadData` for values that are not finite, and for no batch at all; `DiskFull`."""
     folder = work / f"spool-{os.getpid()}-watch-{id(axes):x}"
@@ -87,7 +89,7 @@ def watch(
         for start in range(0, len(names), TOGETHER):
             for mask, made in zip(masks, walk.stretches(names[start : start + TOGETHER]), strict=True):
                 for name, array in made.items():
-                    _add(found, name, _shown(array, mask, axes[name]), axes[name], each, chance)
+                    _add(found, name, _shown(array, None if hidden else mask, axes[name]), axes[name], each, chance)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     for seen in found.values():
