@@ -6,14 +6,16 @@ It reads less than JSON holds, and never differently: what it does not know for 
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from tidemill.core.tensor import Array
 
+simdjson: Any  # its own types say of every value that it may be any other
 try:
-    import simdjson
+    simdjson = import_module("simdjson")
 except ImportError:  # there is not one for every Python
     simdjson = None
 
