@@ -371,6 +371,16 @@ def _answers(server: Server) -> bool:
         return False
 
 
+def test_version_that_is_unloaded_ends_as_soon_as_nobody_asks_it(repository: Path, tmp_path: Path) -> None:
+    with Server(repository, tmp_path, "half", "--no-auth", "--no-charge", "--fronts", "1") as server:
+        assert httpx.post(server.url + PREDICT, content=BODY).status_code == 200
+        # Who waits for more than this waits for the end of the drain.
+        assert httpx.post(f"{server.url}/v2/repository/models/half/unload", timeout=15).status_code == 200
+        told = httpx.post(f"{server.url}/v2/repository/index").json()
+        assert [each["state"] for each in told if each["name"] == "half"] == ["UNAVAILABLE"]
+        eventually(lambda: httpx.post(server.url + PREDICT, content=BODY).status_code == 404, "it is unknown", 5.0)
+
+
 def test_owner_that_is_killed_leaves_no_front(booking: Server) -> None:
     fronts = psutil.Process(booking.process.pid).children()
     assert len(fronts) == 3

@@ -14,6 +14,7 @@ from tidemill.assemble.front_process import FrontProcess
 from tidemill.assemble.inside import Inside
 from tidemill.core.contracts import Served
 from tidemill.core.settings import Settings
+from tidemill.deploy.replica import State
 from tidemill.doors.grpc_forward import Handlers
 from tidemill.doors.head import ASGIApp
 from tidemill.doors.listen import bind, share_port
@@ -173,8 +174,9 @@ class Fronts:
         peer.tell(int(Topic.TABLE), self._table)
 
     def _remember(self, replicas: Sequence[Served], now: float) -> None:
-        """Hold what fronts may still ask for: a version that left is held until they know."""
-        published = {(each.name, each.version): each for each in replicas}
+        """Hold what fronts may still ask for: a version that leaves is held until they know, and no longer: it ends
+        when nobody holds it."""
+        published = {(each.name, each.version): each for each in replicas if str(each.state) != State.UNLOADING}
         for key, before in self._published.items():
             if published.get(key) is not before:
                 self._leaving[key] = (now + KNOWN_S, before)
