@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from starlette.responses import Response
 
 from tidemill.core.errors import Forbidden, MethodNotAllowed, TidemillError, UnknownRoute
 from tidemill.core.request import ANONYMOUS, Caller
+from tidemill.core.text import short
 from tidemill.doors import problems
 from tidemill.doors.head import Head
 from tidemill.doors.json_values import render
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[Request], Awaitable[Response]]
 SMALL_BODY_BYTES_MAX = 64 * 1024
+_HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:@/\s]+))(?::[0-9]*)?")
 
 
 def reply(value: Any, status: int = 200) -> Response:
@@ -65,17 +68,24 @@ def _refuse_foreign_pages(request: Request, caller: Caller) -> None:
 
     Without keys a name that somebody else can point at this address (DNS rebinding) is such a page too.
     """
-    host = request.url.hostname or ""
+    sent = request.headers.get("host")  # not the framework's `url`: of a host that it cannot read it knows nothing
+    host = hostname(sent) if sent is not None else "localhost"  # every browser sends one
     if caller is ANONYMOUS and host != "localhost" and not _is_address(host):
-        raise Forbidden(f"without keys the admin API is asked by address or as localhost, not as {host[:100]!r}")
+        raise Forbidden(f"without keys the admin API is asked by address or as localhost, not as {short(sent)}")
     origin = request.headers.get("origin")
     if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
         raise Forbidden(f"a page of {origin[:100]!r} may not use the admin API of {request.headers.get('host')!r}")
 
 
+def hostname(host: str) -> str:
+    """The name or address in a `Host` header, in lower case; "" where it is none (RFC 9110, 7.2)."""
+    found = _HOST.fullmatch(host)
+    return found["address"] or found["name"].lower() if found else ""
+
+
 def _is_address(host: str) -> bool:
     try:
-        ipaddress.ip_address(host.strip("[]"))
+        ipaddress.ip_address(host)
     except ValueError:
         return False
     return True
