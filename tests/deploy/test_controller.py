@@ -290,6 +290,16 @@ async def test_label_moves_to_a_version_that_serves_and_to_no_other(place: Place
     assert place.fleet.find("m", label="stable").version == 1
 
 
+@pytest.mark.parametrize("label", ["", "a/b", "a:b", "a\0b", "a\nb", "a" * 129])
+async def test_label_that_no_address_could_name_is_refused(place: Place, label: str) -> None:
+    echo(place.folder, "m", "FP32")
+    controller = await place.serve("m")
+    await controller.label("m", "a" * 128, 1)
+    with pytest.raises(InvalidSetting, match="cannot stand in an address"):
+        await controller.label("m", label, 1)
+    assert list(place.fleet.labels("m")) == ["a" * 128]
+
+
 async def test_label_of_a_version_that_comes_later_is_an_error_until_then(place: Place) -> None:
     echo(place.folder, "m", "FP32", version=1)
     controller = await place.serve(entries=[ModelEntry("m", place.folder / "m", ALL, {"next": 2})])

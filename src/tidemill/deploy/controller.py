@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 LABELS_MAX = 1000
 """Labels of one model that explicit calls may give."""
+LABEL_LENGTH_MAX = 128
+"""Characters of one of these."""
 
 T = TypeVar("T")
 
@@ -159,8 +161,13 @@ class Controller:
 
     async def label(self, name: str, label: str, version: int) -> None:
         """Let `label` of `name` stand for `version` until the service ends or is reloaded. Raises `UnknownModel`,
-        `InvalidSetting` for a version that is not served."""
+        `InvalidSetting` for a version that is not served and for a label that no address could name."""
         async with self._locked(name) as model:
+            if not label.isprintable() or set(label) & set("/:") or not 0 < len(label) <= LABEL_LENGTH_MAX:
+                raise InvalidSetting(
+                    f"label {short(label)} of model {name!r} cannot stand in an address: expected are 1 to"
+                    f" {LABEL_LENGTH_MAX} visible characters, none of them / or :"
+                )
             serving = self._serving(name)
             if version not in serving and not self._policy.free_labels:
                 served = ", ".join(map(str, sorted(serving))) or "none"
