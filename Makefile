@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 DECLARED := pyproject.toml constraints.txt
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 PEER_SERVERS := mlserver kserve litserve bentoml
-BENCHMARKS := front grpc_front magika mlp picture
+BENCHMARKS := front grpc_front fronts magika mlp picture
 
 # Pins reach the build backend too: pip before 25.3 reads the first variable there, later ones the second.
 # Threads that wait for one another spin; the arrays of tests are too small to share.

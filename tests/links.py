@@ -45,6 +45,12 @@ class Behind:
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError
 
+    def released(self, serial: int) -> None:
+        return
+
+    def find(self, name: str, version: int) -> Served:
+        return self.served(name, version)
+
     def served(self, name: str, version: int) -> Served:
         return self.service.fleet.find(name, version)
 
@@ -67,6 +73,7 @@ class Behind:
 def told(served: Iterable[Served]) -> Table:
     models = [
         Model(
+            number,
             each.name,
             each.version,
             each.signature,
@@ -78,7 +85,7 @@ def told(served: Iterable[Served]) -> Table:
             "",
             each.running(),
         )
-        for each in served
+        for number, each in enumerate(served, 1)
     ]
     return Table(tuple(models), {}, ready=True, draining=False, grpc_port=0)
 

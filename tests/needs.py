@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -35,6 +36,12 @@ def schemathesis() -> Path:
     if not SCHEMATHESIS.is_file():
         _missing(f"no Schemathesis at {SCHEMATHESIS}: `make test` brings it, or TIDEMILL_SCHEMATHESIS names it")
     return SCHEMATHESIS
+
+
+def pygrpc_native() -> None:
+    """gRPC's other engine."""
+    if find_spec("pygrpc_native") is None:
+        _missing("no pygrpc-native: pip install 'tidemill[grpc-native]'")
 
 
 def _missing(reason: str) -> NoReturn:

@@ -25,6 +25,8 @@ from tidemill.client.http1 import AnswerReader, header
 
 START_S_MAX = 60.0
 WAIT_S_MAX = 10.0
+FRONTS = ("--fronts", os.environ["TEST_FRONTS"]) if "TEST_FRONTS" in os.environ else ()
+"""`TEST_FRONTS=2 pytest tests/service` asks every server of the tests over so many fronts."""
 _SAMPLE = re.compile(r"(?P<name>\w+)(?:\{(?P<labels>[^}]*)\})? (?P<value>\S+)")
 
 
@@ -73,6 +75,7 @@ class Server:
             "0",
             "--no-console",
             "--json",
+            *FRONTS,
             *map(str, flags),
         ]
         self._cwd = cwd

@@ -12,6 +12,7 @@ import pkgutil
 import sys
 import threading
 from contextlib import redirect_stdout, suppress
+from importlib.util import find_spec
 
 # Not subprocess.Popen: on Linux, ctypes asks `ldconfig` where a library lies, when NiceGUI is imported.
 WATCHED = {"socket.__new__", "socket.bind", "socket.connect", "socket.getaddrinfo", "os.fork"}
@@ -19,6 +20,8 @@ WATCHED = {"socket.__new__", "socket.bind", "socket.connect", "socket.getaddrinf
 
 ELSEWHERE = {"tidemill.engine.tensorflow"}
 """What needs a library that lives in an environment of its own."""
+YOUNG = {"tidemill.doors.grpc_native": "pygrpc_native"}
+"""What needs a library that not everybody installs."""
 
 
 class Watch:
@@ -49,7 +52,7 @@ def everything(watch: Watch) -> None:
 
     for module in pkgutil.walk_packages(tidemill.__path__, "tidemill."):
         watch.doing = module.name
-        if module.name in ELSEWHERE:
+        if module.name in ELSEWHERE or (module.name in YOUNG and find_spec(YOUNG[module.name]) is None):
             continue
         importlib.import_module(module.name)
 

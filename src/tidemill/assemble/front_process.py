@@ -12,10 +12,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeAlias
 
 from tidemill.assemble.link import Behind, Link
+from tidemill.core.contracts import Served
 from tidemill.core.errors import ServiceError
 from tidemill.core.settings import Settings, to_plain
 from tidemill.observe.metrics import FrontSample
@@ -34,6 +35,7 @@ END_S_MAX: Final = 2.0
 
 Listeners = Callable[[], Sequence[socket.socket]]
 """Fresh listening sockets for one start of a front; they are closed here once it has them."""
+Greet: TypeAlias = Callable[["FrontProcess"], None]
 
 
 class FrontProcess:
@@ -48,6 +50,8 @@ class FrontProcess:
         self.report = Report(0, 0.0, 0, ())
         self.reported_at = time.monotonic()
         self._behind = behind
+        self._held: dict[int, Served] = {}
+        self._found: dict[tuple[str, int], Served] = {}
         self._settings = settings
         self._listeners = listeners
         self._process: subprocess.Popen[bytes] | None = None
@@ -55,8 +59,8 @@ class FrontProcess:
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._draining = False
 
-    async def run(self, greet: Callable[[Peer], None]) -> None:
-        """Keep it running. `greet` tells a peer that has just been linked what it must know."""
+    async def run(self, greet: Greet) -> None:
+        """Keep it running. `greet` tells one that has just been linked what it must know."""
         pause_s = RESTART_S_MIN
         while not self._draining:
             started_at = time.monotonic()
@@ -120,7 +124,26 @@ class FrontProcess:
         self.reported_at = time.monotonic()
         self._behind.count(report.failures)
 
+    def show(self, table: bytes, serving: Mapping[int, Served]) -> None:
+        """Tell it what is served. What it was told of is held for it until it says that no request holds it there."""
+        if self.peer is None:
+            return
+        self._held.update(serving)
+        self._found.update({(each.name, each.version): each for each in serving.values()})
+        self.peer.tell(int(Topic.TABLE), table)
+
+    def released(self, serial: int) -> None:
+        served = self._held.pop(serial, None)
+        if served is not None and self._found.get((served.name, served.version)) is served:
+            del self._found[served.name, served.version]
+
+    def served(self, name: str, version: int) -> Served:
+        found = self._found.get((name, version))
+        return self._behind.find(name, version) if found is None else found
+
     def lost(self) -> None:
+        self._held.clear()
+        self._found.clear()
         self.up = False
         self.peer = None
         self.report = Report(0, self.report.cpu_s, 0, ())
@@ -128,7 +151,7 @@ class FrontProcess:
 
     # -- one start -----------------------------------------------------------------------------------------------------
 
-    async def _start(self, greet: Callable[[Peer], None]) -> None:
+    async def _start(self, greet: Greet) -> None:
         settings = self._settings
         self._ended.clear()
         self.reported_at = time.monotonic()
@@ -153,7 +176,7 @@ class FrontProcess:
         peer.tell(
             int(Topic.WELCOME), encode(Welcome(to_plain(settings), self.name, self.grpc_port, self._behind.inside()))
         )
-        greet(peer)
+        greet(self)
         if self._draining:
             self.drain()
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import logging
 import socket
 import time
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
@@ -14,21 +16,19 @@ from tidemill.assemble.front_process import FrontProcess
 from tidemill.assemble.inside import Inside
 from tidemill.core.contracts import Served
 from tidemill.core.settings import Settings
-from tidemill.deploy.replica import State
+from tidemill.doors import grpc_server
 from tidemill.doors.grpc_forward import Handlers
 from tidemill.doors.head import ASGIApp
 from tidemill.doors.listen import bind, share_port
 from tidemill.observe.metrics import FrontSample
 from tidemill.serve.answer import Service
 from tidemill.wire.messages import Failures, Model, Table, Topic, encode
-from tidemill.wire.peer import Peer
 
 log = logging.getLogger(__name__)
 
 PUBLISH_S: Final = 0.05
 """How late a front may learn of a change that nobody asked for over a front."""
-KNOWN_S: Final = 0.5
-"""How long a version that is served no more is kept for requests of fronts that did not know it yet."""
+AVAILABLE: Final = "AVAILABLE"
 WATCH_S: Final = 1.0
 STOP_S_MAX: Final = 5.0
 """What closing connections may take on top of the drain."""
@@ -71,8 +71,9 @@ class Fronts:
         self._is_ready = is_ready
         self._is_draining = is_draining
         self._inside = inside
-        self._published: dict[tuple[str, int], Served] = {}
-        self._leaving: dict[tuple[str, int], tuple[float, Served]] = {}
+        self._serving: dict[int, Served] = {}
+        self._serials: weakref.WeakKeyDictionary[Served, int] = weakref.WeakKeyDictionary()
+        self._numbers = itertools.count(1)
         self._table = b""
         share = -(-settings.connections_max // settings.fronts)
         http = dataclasses.replace(settings, connections_max=share)
@@ -86,6 +87,7 @@ class Fronts:
     async def start(self) -> None:
         """As `Entry.start`: none of them listens yet."""
         settings = self._settings
+        grpc_server.native_engine(settings, self._inside is not None)  # told here, before it fails in a child
         if settings.grpc_port:
             bind(settings.host, settings.grpc_port, "--grpc-port").close()  # in our words, before it fails in a child
         loop = asyncio.get_running_loop()
@@ -122,34 +124,28 @@ class Fronts:
 
     # -- `link.Behind` -------------------------------------------------------------------------------------------------
 
-    def served(self, name: str, version: int) -> Served:
-        found = self._published.get((name, version))
-        if found is not None:
-            return found
-        if (left := self._leaving.get((name, version))) is not None:
-            return left[1]
+    def find(self, name: str, version: int) -> Served:
         return self._catalogue.find(name, version)
 
     def publish(self) -> None:
         replicas = self._catalogue.replicas()
-        now = time.monotonic()
-        self._remember(replicas, now)
-        models = tuple(map(_told, replicas))
+        self._serving = {self._serial(each): each for each in replicas if each.state == AVAILABLE}
+        models = tuple(_told(each, self._serials.get(each, 0)) for each in replicas)
         labels = {name: found for name in {each.name for each in replicas} if (found := self._catalogue.labels(name))}
         table = encode(Table(models, labels, self._is_ready(), self._is_draining(), self.grpc.grpc_port))
         if table != self._table:
             self._table = table
             for each in self.all:
-                if each.peer is not None:
-                    each.peer.tell(int(Topic.TABLE), table)
+                each.show(table, self._serving)
 
     def inside(self) -> str:
         return "" if self._inside is None else str(self._inside.grpc)
 
     def count(self, failures: Iterable[Failures]) -> None:
         """Add what a front refused, or told callers that it had failed."""
+        known = {(each.name, each.version): each for each in self._serving.values()}
         for each in failures:
-            served = self._published.get((each.model, each.version))
+            served = known.get((each.model, each.version))
             for _ in range(each.count):
                 self.service.failed(served, each.code)
 
@@ -169,20 +165,16 @@ class Fronts:
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    def _greet(self, peer: Peer) -> None:
+    def _greet(self, front: FrontProcess) -> None:
         self.publish()
-        peer.tell(int(Topic.TABLE), self._table)
+        front.show(self._table, self._serving)
 
-    def _remember(self, replicas: Sequence[Served], now: float) -> None:
-        """Hold what fronts may still ask for: a version that leaves is held until they know, and no longer: it ends
-        when nobody holds it."""
-        published = {(each.name, each.version): each for each in replicas if str(each.state) != State.UNLOADING}
-        for key, before in self._published.items():
-            if published.get(key) is not before:
-                self._leaving[key] = (now + KNOWN_S, before)
-        self._published = published
-        for key in [key for key, (until, _) in self._leaving.items() if until < now]:
-            del self._leaving[key]
+    def _serial(self, served: Served) -> int:
+        """Its own for as long as it serves, and never another's."""
+        found = self._serials.get(served)
+        if found is None:
+            found = self._serials[served] = next(self._numbers)
+        return found
 
     def _listen(self) -> list[socket.socket]:
         """A listening socket for each address, beside those of the other fronts: the kernel shares connections out."""
@@ -217,8 +209,9 @@ class Fronts:
                     each.kill()
 
 
-def _told(served: Served) -> Model:
+def _told(served: Served, serial: int) -> Model:
     return Model(
+        serial if served.state == AVAILABLE else 0,
         served.name,
         served.version,
         served.signature,

@@ -29,6 +29,7 @@ from tidemill.wire.messages import (
     read_infer,
     read_ready,
     read_report,
+    read_serial,
 )
 from tidemill.wire.peer import Asked
 from tidemill.wire.tensors import pack_tensors, unpack_tensors
@@ -36,7 +37,7 @@ from tidemill.wire.tensors import pack_tensors, unpack_tensors
 log = logging.getLogger(__name__)
 
 INFER, HTTP, GRPC = int(Topic.INFER), int(Topic.HTTP), int(Topic.GRPC)
-READY, REPORT = int(Topic.READY), int(Topic.REPORT)
+READY, REPORT, RELEASE = int(Topic.READY), int(Topic.REPORT), int(Topic.RELEASE)
 
 
 class Listener(Protocol):
@@ -45,6 +46,12 @@ class Listener(Protocol):
     def ready(self, ready: Ready) -> None: ...
 
     def reported(self, report: Report) -> None: ...
+
+    def released(self, serial: int) -> None:
+        """It will not ask that one any more."""
+
+    def served(self, name: str, version: int) -> Served:
+        """What it may ask, though it may be served no more. Raises what `Fleet.find` raises."""
 
     def lost(self) -> None: ...
 
@@ -57,8 +64,8 @@ class Behind(Protocol):
     methods: grpc_forward.Handlers
     charging: bool
 
-    def served(self, name: str, version: int) -> Served:
-        """Also one that has left, for as long as a front may not know it. Raises what `Fleet.find` raises."""
+    def find(self, name: str, version: int) -> Served:
+        """As `Fleet.find`."""
 
     def publish(self) -> None:
         """Tell every front what has changed."""
@@ -96,6 +103,8 @@ class Link:
             self._listener.ready(read_ready(frame.header))
         elif frame.topic == REPORT:
             self._listener.reported(read_report(frame.header))
+        elif frame.topic == RELEASE:
+            self._listener.released(read_serial(frame.header))
         else:
             raise FrameError(f"a front told something about topic {frame.topic}")
 
@@ -110,7 +119,7 @@ class Link:
             asked: Infer = read_infer(frame.header)
             REQUEST_ID.set(asked.request_id)
             inputs = unpack_tensors(asked.tensors, frame.data, frame.start, frame.size)
-            served = behind.served(asked.model, asked.version)
+            served = self._listener.served(asked.model, asked.version)
             caller = Caller(asked.tenant, asked.key)
             service.gate.limit(caller, served)
             request = InferenceRequest(

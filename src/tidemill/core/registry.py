@@ -17,6 +17,7 @@ from tidemill.core.errors import InvalidSetting, MissingPart
 
 BUILT_IN = {
     "trace.otlp": "tidemill.observe.otlp:set_up",
+    "grpc.native": "tidemill.doors.grpc_native",
     "engine.onnx": "tidemill.engine.onnx:load",
     "engine.openvino": "tidemill.engine.openvino:load",
     "engine.tensorflow": "tidemill.engine.tensorflow:load",
@@ -61,6 +62,7 @@ BUILT_IN = {
 }
 EXTRA = {
     "trace.otlp": "otel",
+    "grpc.native": "grpc-native",
     "engine.openvino": "openvino",
     "engine.tensorflow": "tensorflow",
     **{name: "compress" for name in BUILT_IN if name.startswith("solver.")},
@@ -96,7 +98,8 @@ def load(name: str) -> Any:
         raise InvalidSetting(f"there is no {name!r}; known are {', '.join(names(kind)) or 'none'}")
     module, _, attribute = path.partition(":")
     try:
-        return attrgetter(attribute)(import_module(module))
+        found = import_module(module)
+        return attrgetter(attribute)(found) if attribute else found
     except ModuleNotFoundError as missing:
         if (missing.name or "").startswith("tidemill."):
             raise

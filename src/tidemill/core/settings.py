@@ -171,6 +171,9 @@ class Settings:
         at_least=0,
         at_most=64,
     )
+    grpc_engine: str = _setting(
+        "aio", "What speaks gRPC: aio, or native (an extra; cheaper, without TLS).", one_of=("aio", "native")
+    )
     frame_bytes_max: int = _setting(
         512 * 2**20,
         "Message between processes at most: tensors of one request or answer.",

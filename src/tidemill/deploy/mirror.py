@@ -6,7 +6,8 @@ refused until the next report.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 
 from tidemill.core.errors import ModelNotReady, TidemillError, UnknownLabel, UnknownModel, UnknownVersion
 from tidemill.core.running import Counts, Running
@@ -38,6 +39,7 @@ class Mirrored:
     """`Served`, of a model in another process. How many wait there is known there alone: `waiting` is 0."""
 
     __slots__ = (
+        "__weakref__",
         "_refusals",
         "_running",
         "accepts",
@@ -46,6 +48,7 @@ class Mirrored:
         "platform",
         "price_nanos",
         "reason",
+        "serial",
         "signature",
         "state",
         "version",
@@ -53,6 +56,7 @@ class Mirrored:
     )
 
     def __init__(self, model: Model, refusals: Refusals) -> None:
+        self.serial = model.serial
         self.name = model.name
         self.version = model.version
         self.signature = model.signature
@@ -78,10 +82,14 @@ class Mirrored:
 
 
 class Mirror:
-    """The models of the last table."""
+    """The models of the last table. What a request has found in an earlier one serves it on; `release` is told the
+    serial of each that is served no more, once no request holds it."""
 
-    def __init__(self, refusals: Refusals) -> None:
+    def __init__(self, refusals: Refusals, release: Callable[[int], None] = lambda serial: None) -> None:
         self._refusals = refusals
+        self._release = release
+        self._serving: dict[int, Mirrored] = {}
+        self._versions: dict[str, list[Mirrored]] = {}
         self.show(EMPTY)
 
     def show(self, table: Table) -> None:
@@ -90,15 +98,26 @@ class Mirror:
         self.draining = table.draining
         self.grpc_port = table.grpc_port
         self._labels = table.labels
-        self._versions: dict[str, list[Mirrored]] = {}
+        before, self._serving, self._versions = self._serving, {}, {}
         for model in sorted(table.models, key=lambda each: (each.name, each.version)):
-            self._versions.setdefault(model.name, []).append(Mirrored(model, self._refusals))
+            self._versions.setdefault(model.name, []).append(self._shown(model, before))
         self._found: dict[tuple[str, int | None], Mirrored] = {}
         for name, versions in self._versions.items():
             for each in versions:
                 if each.state == AVAILABLE:
                     self._found[name, each.version] = each
                     self._found[name, None] = each  # the newest comes last
+
+    def _shown(self, model: Model, before: Mapping[int, Mirrored]) -> Mirrored:
+        """The one that requests may hold already, where it serves on."""
+        found = before.get(model.serial)
+        if found is None:
+            found = Mirrored(model, self._refusals)
+            if model.serial:
+                weakref.finalize(found, self._release, model.serial).atexit = False
+        if model.serial:
+            self._serving[model.serial] = found
+        return found
 
     def find(self, name: str, version: int | None = None, label: str | None = None) -> Mirrored:
         """As `Fleet.find`."""

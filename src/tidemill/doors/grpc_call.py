@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import grpc
@@ -188,7 +188,26 @@ def parsed(message_class: Any, body: bytes) -> Any:
 
 def service_handler(name: str, methods: Iterable[tuple[str, grpc.RpcMethodHandler]]) -> grpc.GenericRpcHandler:
     """The methods of one gRPC service."""
-    return grpc.method_handlers_generic_handler(name, dict(methods))
+    return ServiceMethods(name, dict(methods))
+
+
+class ServiceMethods(grpc.ServiceRpcHandler):  # type: ignore[misc]  # grpc ships no types
+    """The methods of one gRPC service, which tells their paths too."""
+
+    def __init__(self, name: str, methods: Mapping[str, grpc.RpcMethodHandler]) -> None:
+        self._name = name
+        self._methods = {f"/{name}/{method}": handler for method, handler in methods.items()}
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """`/service/method` of each."""
+        return tuple(self._methods)
+
+    def service_name(self) -> str:
+        return self._name
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        return self._methods.get(handler_call_details.method)
 
 
 def name_of(handler: grpc.GenericRpcHandler) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 
+from tidemill.core import registry
 from tidemill.core.certificates import Certificates, Renewal
 from tidemill.core.errors import InvalidSetting
 from tidemill.core.settings import Settings
@@ -75,6 +77,26 @@ class GrpcServer:
         await self._server.stop(grace_s)
 
 
+def native_engine(settings: Settings, tls: bool) -> Any:
+    """`grpc_native`, or None where it is not asked for. Raises `InvalidSetting`, `MissingPart`."""
+    if settings.grpc_engine != "native":
+        return None
+    if tls:
+        raise InvalidSetting("--grpc-engine native speaks no TLS; take aio")
+    return registry.load("grpc.native")
+
+
+def _server(settings: Settings, methods: Handlers, chosen: Handlers, tls: bool) -> Any:
+    native = native_engine(settings, tls)
+    if native is None:
+        server = grpc.aio.server(options=options(settings))
+        server.add_generic_rpc_handlers(chosen)
+        return server
+    server = native.server(options(settings))
+    native.register(server, methods, chosen)
+    return server
+
+
 Wrap = Callable[[Handlers], Handlers]
 
 
@@ -99,13 +121,13 @@ async def start(
 
     `is_ready` tells `ServerReady`; `wrap` may put itself before the methods. With `renewal` the port speaks TLS;
     `inside` is a Unix socket to listen at besides, in the clear, in a folder that nobody else enters. Raises
-    `InvalidSetting` for a port that cannot be had.
+    `InvalidSetting` for a port that cannot be had, `MissingPart`.
     """
     if port:
         bind(host, port, "--grpc-port").close()  # in our words, where gRPC would also write its own to stderr
-    server = grpc.aio.server(options=options(settings))
     calls = Calls(service, settings, is_ready)
-    server.add_generic_rpc_handlers(wrap(handlers(calls)))
+    methods = handlers(calls)
+    server = _server(settings, methods, wrap(methods), renewal is not None)
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         bound = (

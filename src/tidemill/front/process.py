@@ -51,9 +51,10 @@ class Owner:
     """`wire.peer.Handler` of a front: what the owner has told."""
 
     def __init__(self) -> None:
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self.refusals = Refusals()
-        self.mirror = Mirror(self.refusals)
+        self.peer: Peer | None = None
+        self.mirror = Mirror(self.refusals, self._release)
         self.welcome: asyncio.Future[Welcome] = loop.create_future()
         self.table = asyncio.Event()
         self.end = asyncio.Event()
@@ -84,6 +85,15 @@ class Owner:
         if not self.welcome.done():
             self.welcome.cancel()
 
+    def _release(self, serial: int) -> None:
+        """No request holds that model any more; from whatever thread let go last."""
+        with contextlib.suppress(RuntimeError):  # the loop is gone
+            self._loop.call_soon_threadsafe(self._tell_release, serial)
+
+    def _tell_release(self, serial: int) -> None:
+        if self.peer is not None:
+            self.peer.tell(int(Topic.RELEASE), encode(serial))
+
     def _show(self, table: Table) -> None:
         self.mirror.show(table)
         self.table.set()
@@ -108,7 +118,7 @@ class Owner:
 async def run(link: socket.socket, bounds: Bounds, listeners: Sequence[socket.socket]) -> None:
     """Serve HTTP on `listeners`, or gRPC where there are none, until the owner says so or is gone."""
     owner = Owner()
-    peer = await open_peer(link, bounds, owner)
+    owner.peer = peer = await open_peer(link, bounds, owner)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, owner.end.set)
     loop.add_signal_handler(signal.SIGINT, lambda: None)  # from a terminal it reaches the owner too, which decides

@@ -37,6 +37,8 @@ class Topic(IntEnum):
     """A front tells that it listens, once."""
     REPORT = 21
     """A front tells what it counted since its last report."""
+    RELEASE = 22
+    """A front tells the serial of a model that it has no request for any more, and will have none."""
 
 
 class Infer(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -113,8 +115,13 @@ class Welcome(msgspec.Struct, frozen=True):
 
 
 class Model(msgspec.Struct, frozen=True):
-    """One version of a model, as `core.contracts.Served` tells of it."""
+    """One version of a model, as `core.contracts.Served` tells of it.
 
+    `serial` is another for each load of one, and 0 while it does not serve. Whoever is told of one that serves may ask
+    it until he has said `RELEASE`.
+    """
+
+    serial: int
     name: str
     version: int
     signature: Signature
@@ -162,6 +169,7 @@ class Report(msgspec.Struct, frozen=True):
 
 
 encode: Final = msgspec.msgpack.Encoder().encode
+read_serial: Final = msgspec.msgpack.Decoder(int).decode
 read_infer: Final = msgspec.msgpack.Decoder(Infer).decode
 read_answer: Final = msgspec.msgpack.Decoder(Answer).decode
 read_http_request: Final = msgspec.msgpack.Decoder(HttpRequest).decode

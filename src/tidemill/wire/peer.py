@@ -229,6 +229,11 @@ class Peer(asyncio.Protocol):
             self._flush()
             self._transport.close()
 
+    def abort(self) -> None:
+        """Hang up at once, whatever waits."""
+        if self._transport is not None:
+            self._transport.abort()
+
     # -- what streams call ---------------------------------------------------------------------------------------------
 
     def send(
