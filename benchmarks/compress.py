@@ -87,7 +87,8 @@ CASES = (
     Case("binary", CNN, "binary"),
     Case("laplace, half of the weights", CNN, "laplace", lost=0.5),
     Case("laplace, 2:4", CNN, "laplace", ("pattern=2:4",), lost=1),
-    Case("laplace, half of the channels", CNN, "laplace", ("units=channels",), lost=2),
+    Case("laplace, half of the channels", CNN, "laplace", ("units=channels",)),
+    Case("laplace, half of the bytes", CNN, "laplace", ("units=channels", "sparsity=0.3", "allocation=curves"), lost=2),
     Case("zero-one", CNN, "zero-one"),
     Case("unify", CNN, "unify"),
 )
