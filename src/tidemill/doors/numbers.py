@@ -27,11 +27,9 @@ def narrowed(spec: TensorSpec, wide: Array, values: Iterable[Any] | None = None)
         array = wide
         square = 0.0 if values is None else _square(array)
     else:
-        try:
+        with np.errstate(over="ignore"):  # what does not fit is refused below, in our words
             array = wide.astype(spec.dtype)
             square = _square(array)
-        except RuntimeWarning:  # where warnings are errors
-            square = math.inf
         if not math.isfinite(square):
             array = _spilled(spec, wide)
     if values is not None and not square < SQUARES[spec.datatype]:

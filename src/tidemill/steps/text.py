@@ -11,6 +11,9 @@ from tidemill.core.errors import BadMedia, RefusedModel
 from tidemill.steps.step import Function, Name, Place, Step, Values, given, raw
 
 TOKENIZER_BYTES_MAX = 64 * 2**20
+CHARACTERS_A_TOKEN = 100
+"""WordPiece takes no longer word for one that it knows; what lies behind so many for each token would be cut anyway,
+and would only be worked on before."""
 
 
 class Text(Step, frozen=True, kw_only=True):
@@ -48,7 +51,8 @@ def decode(data: bytes, bytes_max: int) -> str:
 class Tokenise(Step, frozen=True, kw_only=True):
     """Texts to `input_ids`, `attention_mask` and `token_type_ids` INT64 [N, T], by the tokenizer beside the model.
 
-    What is longer than `tokens_max` is cut; what is shorter than the longest is filled up.
+    What is longer than `tokens_max` is cut, and so is what lies behind 100 characters for each of them; what is shorter
+    than the longest is filled up.
     """
 
     tokens_max: Annotated[int, Meta(ge=1, le=65_536, description="tokens of one text at most")] = 512
@@ -72,8 +76,10 @@ class Tokenise(Step, frozen=True, kw_only=True):
         padding = tokenizer.padding or {}
         tokenizer.enable_padding(pad_id=padding.get("pad_id", 0), pad_token=padding.get("pad_token", "[PAD]"))
 
+        characters_max = CHARACTERS_A_TOKEN * self.tokens_max
+
         def apply(values: Values) -> Values:
-            rows = tokenizer.encode_batch(list(given(values, self.input)))
+            rows = tokenizer.encode_batch([text[:characters_max] for text in given(values, self.input)])
             return {
                 self.ids: np.array([row.ids for row in rows], np.int64),
                 self.mask: np.array([row.attention_mask for row in rows], np.int64),
