@@ -84,11 +84,13 @@ class FakeAdmin:
         self.broken_usage: Response | None = None
         self.lineages: list[dict[str, Any]] = []
         self.reports: dict[str, str] = {}
+        self.index: list[dict[str, Any]] | None = None
         self.app = Starlette(
             routes=[
                 Route("/admin/v1/overview", self.overview),
                 Route("/admin/v1/usage", self.usage),
                 Route("/admin/v1/lineage", self.lineage),
+                Route("/admin/v1/models", self.known),
                 Route("/admin/v1/lineage/{name}/{version:int}/report.html", self.report),
             ]
         )
@@ -132,12 +134,20 @@ class FakeAdmin:
     async def lineage(self, request: Request) -> Response:
         return self._refusal(request) or JSONResponse({"models": self.lineages})
 
+    async def known(self, request: Request) -> Response:
+        """None stands for a service of an earlier version."""
+        if refused := self._refusal(request):
+            return refused
+        if self.index is None:
+            return problem("request.route", "there is nothing at /admin/v1/models", 404)
+        return JSONResponse({"models": self.index})
+
     async def report(self, request: Request) -> Response:
         if refused := self._refusal(request):
             return refused
         body = self.reports.get(request.path_params["name"])
         if body is None:
-            return JSONResponse({"error": {"code": "model.unknown", "message": "there is no such report"}}, 404)
+            return problem("model.unknown", "there is no such report", 404)
         return Response(body, media_type="text/html")
 
     def _refusal(self, request: Request) -> Response | None:
@@ -145,7 +155,12 @@ class FakeAdmin:
         if not self.key or given == f"Bearer {self.key}":
             return None
         code, message = ("key.invalid", "this key is not known") if given else ("key.missing", "no key was given")
-        return JSONResponse({"error": {"code": code, "message": message}}, 401)
+        return problem(code, message, 401)
+
+
+def problem(code: str, message: str, status: int) -> Response:
+    """An error in the service's shape."""
+    return JSONResponse({"error": message, "code": code}, status)
 
 
 def compressed(name: str = "minilm-int8", **changes: Any) -> dict[str, Any]:

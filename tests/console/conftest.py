@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from playwright.async_api import Page, async_playwright, expect
 
+import needs
 from fakes_admin import FakeAdmin, free_port, serving
+
+OFFLINE = ["--no-sandbox", "--disable-gpu", "--disable-quic"]
+PATIENCE_MS = 30_000
+"""A browser, a console and a service share what cores there are."""
 
 StartConsole = Callable[..., tuple[subprocess.Popen[bytes], str]]
 
@@ -66,3 +72,15 @@ def start(tmp_path: Path) -> Iterator[StartConsole]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+async def page() -> AsyncIterator[Page]:
+    chromium = needs.chromium()
+    expect.set_options(timeout=PATIENCE_MS)
+    async with async_playwright() as play:
+        browser = await play.chromium.launch(executable_path=chromium, args=OFFLINE)
+        page = await browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.set_default_timeout(PATIENCE_MS)
+        yield page
+        await browser.close()

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from starlette.responses import JSONResponse, PlainTextResponse
 
-from fakes_admin import FakeAdmin, FakeModel, compressed
+from fakes_admin import FakeAdmin, FakeModel, compressed, problem
 from tidemill.console.api import KEEP_S, LOOK_S, POLLERS_MAX, REFUSED_INTERVAL_S, Poller, Pollers, State
 from tidemill.console.rates import requests_s
 
@@ -147,7 +147,7 @@ async def test_a_service_that_is_away_leaves_what_was_last_known_and_since_when(
         PlainTextResponse("hello"),
         JSONResponse({"models": "many"}),
         PlainTextResponse("", 404),
-        JSONResponse({"error": {"code": "internal", "message": "the disk is full"}}, 500),
+        problem("internal", "the disk is full", 500),
     ],
 )
 async def test_another_answer_is_told_and_not_trusted(
@@ -166,10 +166,24 @@ async def test_a_ledger_out_of_order_does_not_hide_the_overview(
     http: httpx.AsyncClient, admin: FakeAdmin, time: FakeTime
 ) -> None:
     asking = poller(http, time)
-    admin.broken_usage = JSONResponse({"error": {"code": "ledger.unavailable", "message": "the disk is full"}}, 503)
+    admin.broken_usage = problem("ledger.unavailable", "the disk is full", 503)
     await asking.ask()
     assert asking.view.state is State.LIVE
     assert "the disk is full" in asking.view.usage_message
+
+
+async def test_the_index_is_read_and_a_service_without_one_does_not_hide_the_overview(
+    http: httpx.AsyncClient, admin: FakeAdmin, time: FakeTime
+) -> None:
+    asking = poller(http, time)
+    await asking.ask()
+    assert asking.view.state is State.LIVE
+    assert "404" in asking.view.index_message
+    admin.index = [{"name": "m", "policy": "all", "labels": {"a": 1}, "versions": [{"version": 1, "state": ""}]}]
+    asking.refresh()
+    await asking.ask()
+    assert asking.view.index_message == ""
+    assert [(each.name, each.labels) for each in asking.view.index] == [("m", {"a": 1})]
 
 
 async def test_a_newer_service_with_more_fields_is_read(

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
-import needs
 from fakes_admin import FakeAdmin, FakeModel, compressed
 
 from .conftest import StartConsole, answers
 
-OFFLINE = ["--no-sandbox", "--disable-gpu", "--disable-quic"]
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-
-@pytest.fixture
-async def page() -> AsyncIterator[Page]:
-    chromium = needs.chromium()
-    async with async_playwright() as play:
-        browser = await play.chromium.launch(executable_path=chromium, args=OFFLINE)
-        page = await browser.new_page(viewport={"width": 1280, "height": 1000})
-        page.set_default_timeout(15_000)
-        yield page
-        await browser.close()
 
 
 async def figure(page: Page, name: str) -> str:
@@ -135,6 +121,35 @@ async def test_nothing_compressed_says_what_to_do(page: Page, start: StartConsol
     await expect(page.locator(".nothing")).to_contain_text("tidemill compress MODEL")
     await page.get_by_role("button", name="Overview").click()
     await expect(page.locator(".models")).to_contain_text("magika")
+
+
+async def test_a_model_that_is_loading_shows_it_and_takes_no_other_order(
+    page: Page, start: StartConsole, admin: FakeAdmin, api: str
+) -> None:
+    admin.models[0].state = "LOADING"
+    _, url = start(api)
+    answers(url)
+    await page.goto(url + "/models/magika")
+    await expect(page.locator(".progress")).to_contain_text("loading")
+    await expect(page.get_by_role("button", name="Unload", exact=True)).to_be_disabled()
+    admin.models[0].state = "AVAILABLE"
+    await expect(page.locator(".progress")).to_be_hidden()
+    await expect(page.get_by_role("button", name="Unload", exact=True)).to_be_enabled()
+
+
+async def test_an_empty_repository_says_what_to_do_and_a_service_without_an_index_what_is_missing(
+    page: Page, start: StartConsole, admin: FakeAdmin, api: str
+) -> None:
+    admin.models.clear()
+    admin.index = []
+    _, url = start(api)
+    answers(url)
+    await page.goto(url + "/models")
+    await expect(page.locator(".bare:visible")).to_contain_text("tidemill demo")
+    admin.index = None
+    admin.models.append(FakeModel("late"))
+    await expect(page.get_by_text("Only what is loaded is shown")).to_be_visible()
+    await expect(page.locator(".catalogue")).to_contain_text("late")
 
 
 @pytest.mark.parametrize("width", [400, 1280])

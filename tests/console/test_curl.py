@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidemill.console.curl import call
+from tidemill.console.curl import call, predict
 from tidemill.console.snapshot import Model
 from tidemill.core.tensor import DTYPES, TensorSpec
 
@@ -71,3 +71,20 @@ def test_a_name_cannot_leave_its_word() -> None:
     hostile = "a'; rm -rf ~ #/../x"
     words = shlex.split(call(Model(hostile, 2, "AVAILABLE"), "http://h:1", False))
     assert words[2] == "http://h:1/v2/models/a%27%3B%20rm%20-rf%20~%20%23%2F..%2Fx/versions/2/infer"
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60))
+def test_what_was_tried_is_sent_again_as_it_was(text: str) -> None:
+    words = shlex.split(predict("m", None, "http://h:1", False, "text/plain; charset=utf-8", text.encode()))
+    assert words[2:] == [
+        "http://h:1/v1/models/m:predict", "-H", "Content-Type: text/plain; charset=utf-8", "--data-raw", text
+    ]  # fmt: skip
+
+
+def test_what_does_not_fit_a_line_is_named_as_a_file() -> None:
+    line = predict("a b", 2, "http://h:1/", True, "image/png", b"\x89PNG", "my picture.png")
+    assert shlex.split(line) == [
+        "curl", "-sS", "http://h:1/v1/models/a%20b/versions/2:predict", "-H", "Content-Type: image/png", "-H",
+        "Authorization: Bearer $TIDEMILL_KEY", "--data-binary", "@my picture.png",
+    ]  # fmt: skip
+    assert "--data-binary @FILE" in predict("m", None, "http://h:1", False, "text/plain", b"x" * 5000)

@@ -41,6 +41,7 @@ class ConsoleProcess:
             self.port = int(free.getsockname()[1])
         command = [sys.executable, "-m", "tidemill.console", "--api", api_url, "--host", settings.host]
         command += ["--port", str(self.port), "--parent", str(os.getpid())]
+        command += ["--body-bytes-max", str(settings.body_bytes_max)]
         if inside is not None:
             command += ["--inside", str(inside)]
         if self._certificates is not None:

@@ -20,6 +20,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", default=8002, type=_port, help="port to listen on")
     parser.add_argument("--inside", type=Path, metavar="SOCKET", help="Unix socket at which the service answers too")
+    parser.add_argument("--body-bytes-max", default=64 * 2**20, type=int, help="file to try a model with at most")
     for word, value in Paths().words():
         parser.add_argument(f"--{word}", default=value, metavar="FILE", help="as for the service")
     parser.add_argument("--parent", type=int, metavar="PID", help="exit when this process has ended")
@@ -64,7 +65,7 @@ def main() -> None:
         sys.exit(f"the console needs {missing.name}: pip install 'tidemill[console]'")
     paths = Paths(given.tls_cert, given.tls_key, given.tls_client_ca, given.ssl_config_file)
     renewal = Renewal(paths) if paths.files() else None
-    site.serve(given.api, given.host, given.port, end_on_signals, renewal, given.inside)
+    site.serve(given.api, given.host, given.port, end_on_signals, renewal, given.inside, given.body_bytes_max)
 
 
 if __name__ == "__main__":

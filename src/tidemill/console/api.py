@@ -11,14 +11,24 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from pathlib import Path
 from urllib.parse import quote
 
 import httpx
 import msgspec
 
+from tidemill.console.acts import Acts
+from tidemill.console.asking import Asking, Refused, Strange, Unreachable
 from tidemill.console.rates import History
-from tidemill.console.snapshot import Compressed, LineageTable, Overview, ProblemBody, UsageRow, UsageTable, parse
+from tidemill.console.snapshot import (
+    Compressed,
+    Index,
+    Indexed,
+    LineageTable,
+    Overview,
+    UsageRow,
+    UsageTable,
+    parse,
+)
 from tidemill.core.contracts import Clock
 
 INTERVAL_S = 1.0
@@ -27,11 +37,11 @@ USAGE_EVERY = 5
 """Usage is summed over the ledger, so it is asked every fifth time only."""
 LINEAGE_EVERY = 10
 """Lineage is read from disk, and changes when a model is published."""
-TIMEOUT_S = 3.0
+INDEX_EVERY = 3
+"""The index looks at the repository's folders."""
 LOOK_S = 5.0
 KEEP_S = 300.0
 POLLERS_MAX = 16
-MESSAGE_MAX = 500
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -59,25 +69,9 @@ class View:
     usage_message: str = ""
     lineage: tuple[Compressed, ...] = ()
     lineage_message: str = ""
+    index: tuple[Indexed, ...] = ()
+    index_message: str = ""
     revision: int = 0
-
-
-class Refused(Exception):
-    """401 or 403, with the service's own message."""
-
-
-class Strange(Exception):
-    """An answer that is not the admin API's."""
-
-
-def client(api: str, inside: Path | None = None) -> httpx.AsyncClient:
-    """A client for the service at `api`, which it reaches by the Unix socket `inside` where there is one: within the
-    machine no certificate needs to fit. It ignores proxies and redirects, so a key goes nowhere else."""
-    transport = None if inside is None else httpx.AsyncHTTPTransport(uds=str(inside))
-    reached = api if inside is None else "http://localhost"
-    return httpx.AsyncClient(
-        base_url=reached.rstrip("/") + "/admin/v1/", timeout=TIMEOUT_S, trust_env=False, transport=transport
-    )
 
 
 class Poller:
@@ -94,8 +88,8 @@ class Poller:
     ) -> None:
         self.view = View(since=wall())
         self.history = History()
-        self._http = http
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._service = Asking(http, key)
+        self.acts = Acts(self._service)
         self._clock, self._wall, self._sleep = clock, wall, sleep
         self._looked = clock()
         self._asked = 0
@@ -108,6 +102,10 @@ class Poller:
             self._asked = 0
             self._task = asyncio.get_running_loop().create_task(self._run())
         return self.view
+
+    def refresh(self) -> None:
+        """The next round asks for everything: something was changed."""
+        self._asked = 0
 
     @property
     def asking(self) -> bool:
@@ -131,18 +129,21 @@ class Poller:
 
     async def ask(self) -> None:
         """One round."""
+        number, self._asked = self._asked, self._asked + 1
         try:
-            overview: Overview = parse(Overview, await self._get("overview"))
-            if self._asked % USAGE_EVERY == 0:
+            overview: Overview = parse(Overview, await self._service.get("overview"))
+            if number % USAGE_EVERY == 0:
                 await self._ask_usage()
-            if self._asked % LINEAGE_EVERY == 0:
+            if number % LINEAGE_EVERY == 0:
                 await self._ask_lineage()
-            self._asked += 1
+            if number % INDEX_EVERY == 0:
+                await self._ask_index()
         except Refused as refusal:
+            self._asked = 0
             self.history.clear()
             self._show(View(State.REFUSED, str(refusal), self._wall()))
-        except httpx.RequestError as error:
-            self._lost(State.UNREACHABLE, _cause(error))
+        except Unreachable as cause:
+            self._lost(State.UNREACHABLE, str(cause))
         except Strange as answer:
             self._lost(State.STRANGE, str(answer))
         except msgspec.DecodeError as error:
@@ -155,7 +156,7 @@ class Poller:
     async def _ask_usage(self) -> None:
         """A service whose ledger is out of order still shows its overview."""
         try:
-            table: UsageTable = parse(UsageTable, await self._get("usage"))
+            table: UsageTable = parse(UsageTable, await self._service.get("usage"))
         except (Strange, msgspec.DecodeError) as answer:
             self.view = replace(self.view, usage_message=str(answer))
         else:
@@ -164,33 +165,32 @@ class Poller:
     async def _ask_lineage(self) -> None:
         """As `_ask_usage`; a service of an earlier version has none to tell."""
         try:
-            table: LineageTable = parse(LineageTable, await self._get("lineage"))
+            table: LineageTable = parse(LineageTable, await self._service.get("lineage"))
         except (Strange, msgspec.DecodeError) as answer:
             self.view = replace(self.view, lineage_message=str(answer))
         else:
             self.view = replace(self.view, lineage=table.models, lineage_message="")
 
+    async def _ask_index(self) -> None:
+        """As `_ask_lineage`."""
+        try:
+            index: Index = parse(Index, await self._service.get("models"))
+        except (Strange, msgspec.DecodeError) as answer:
+            self.view = replace(self.view, index_message=str(answer))
+        else:
+            self.view = replace(self.view, index=index.models, index_message="")
+
     async def report(self, name: str, version: int) -> tuple[str, str]:
         """The report of a version as one HTML page, and "", or "" and why there is none."""
         try:
-            body = await self._get(f"lineage/{quote(name, safe='')}/{version}/report.html")
-        except (Refused, Strange) as answer:
+            body = await self._service.get(f"lineage/{quote(name, safe='')}/{version}/report.html")
+        except (Refused, Strange, Unreachable) as answer:
             return "", str(answer)
-        except httpx.RequestError as error:
-            return "", _cause(error)
         return body.decode("utf-8", "replace"), ""
-
-    async def _get(self, path: str) -> bytes:
-        response = await self._http.get(path, headers=self._headers)
-        if response.status_code == 200:
-            return response.content
-        message = _message(response)
-        if response.status_code in (401, 403):
-            raise Refused(message)
-        raise Strange(f"GET {response.url} answered {response.status_code}: {message}")
 
     def _lost(self, state: State, message: str) -> None:
         """Keep what was known, and `since` at the last answer: a LIVE view's, or the one that this loss began at."""
+        self._asked = 0
         self.history.miss(self._wall())
         self._show(replace(self.view, state=state, message=message))
 
@@ -223,15 +223,3 @@ class Pollers:
         while len(self._known) >= POLLERS_MAX and wanted not in self._known:
             # A poller that is dropped while a page still holds it lives on for that page and ends with it.
             del self._known[max(self._known, key=lambda key: self._known[key].idle_s)]
-
-
-def _message(response: httpx.Response) -> str:
-    try:
-        body: ProblemBody = parse(ProblemBody, response.content)
-    except msgspec.DecodeError:
-        return response.reason_phrase
-    return body.error.message[:MESSAGE_MAX]
-
-
-def _cause(error: httpx.RequestError) -> str:
-    return str(error)[:MESSAGE_MAX] or type(error).__name__

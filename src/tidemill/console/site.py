@@ -7,41 +7,25 @@ import secrets
 import ssl
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 # NiceGUI reads these while it is imported. Nothing is stored; the path keeps it from looking into the working folder.
 os.environ["NICEGUI_STORAGE_PATH"] = str(Path(tempfile.gettempdir()) / f"tidemill-console-{secrets.token_hex(8)}")
 os.environ.pop("NICEGUI_REDIS_URL", None)
 
 from nicegui import app, ui
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tidemill.console.api import Pollers, client
+from tidemill.console.api import Pollers
+from tidemill.console.asking import client
+from tidemill.console.guards import Bounded, Headers
 from tidemill.console.pages.overview import MARK, OverviewPage
 from tidemill.core.certificates import Renewal
 
-HEADERS = {
-    # NiceGUI compiles its templates in the browser, hence 'unsafe-eval'; nothing may come from or go to another host.
-    b"content-security-policy": b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'none'",
-    b"referrer-policy": b"no-referrer",
-    b"x-content-type-options": b"nosniff",
-}
-
-
-class Headers:
-    """Adds `HEADERS` to every reply."""
-
-    def __init__(self, inner: ASGIApp) -> None:
-        self._inner = inner
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), *HEADERS.items()]
-            await send(message)
-
-        await self._inner(scope, receive, with_headers)
+RECONNECT_S = 30.0
+"""A page whose connection broke for no longer goes on where it was, its key with it."""
 
 
 class Renewed(ssl.SSLContext):
@@ -69,6 +53,7 @@ def serve(
     on_start: Callable[[], None],
     renewal: Renewal | None = None,
     inside: Path | None = None,
+    upload_bytes_max: int = 64 * 2**20,
 ) -> None:
     """Serve the pages until the process ends, over TLS with the certificates of `renewal`.
 
@@ -77,16 +62,17 @@ def serve(
     pollers = Pollers(client(api, inside))
     secured = {} if renewal is None else {"ssl_context_factory": lambda *_: Renewed(renewal)}
 
-    def overview() -> None:
-        OverviewPage(pollers, api).build()
+    def page(address: str) -> None:
+        OverviewPage(pollers, api, upload_bytes_max, address).build()
 
-    def compression() -> None:
-        OverviewPage(pollers, api, "Compression").build()
+    def model(name: str) -> None:
+        page(f"/models/{quote(name, safe='')}")
 
-    ui.page("/")(overview)
-    ui.page("/console")(overview)
-    ui.page("/compression")(compression)
+    for address in ("/", "/console", "/models", "/compression"):
+        ui.page(address)(partial(page, address))
+    ui.page("/models/{name}")(model)
     app.on_startup(on_start)
+    app.add_middleware(Bounded, bytes_max=upload_bytes_max)
     app.add_middleware(Headers)
     # No storage secret: nothing is kept of a visitor, so no cookie is set that another program on this host might meet.
     ui.run(
@@ -99,6 +85,7 @@ def serve(
         show=False,
         show_welcome_message=False,
         tailwind=False,
+        reconnect_timeout=RECONNECT_S,
         message_history_length=30,  # a message carries whole charts; a browser away for longer loads the page anew
         uvicorn_logging_level="warning",
         **secured,

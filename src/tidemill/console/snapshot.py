@@ -57,6 +57,7 @@ class Model(msgspec.Struct, frozen=True):
     max_batch: int = 0
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
+    accepts: tuple[str, ...] = ()
     price_nanos: int = 0
     requests: int = 0
     failures: dict[str, int] = msgspec.field(default_factory=dict)
@@ -189,15 +190,36 @@ class LineageTable(msgspec.Struct, frozen=True):
     models: tuple[Compressed, ...] = ()
 
 
-class Problem(msgspec.Struct, frozen=True):
-    """The one shape of every error."""
+class IndexedVersion(msgspec.Struct, frozen=True):
+    """A version that the service knows of; `state` is "" for one that is not loaded."""
 
-    code: str
-    message: str
+    version: int
+    state: str = ""
+    reason: str = ""
+    size_bytes: int = 0
+
+
+class Indexed(msgspec.Struct, frozen=True):
+    """A model that the service knows of, served or not. `unloaded` tells that somebody unloaded it."""
+
+    name: str
+    policy: str = ""
+    labels: dict[str, int] = msgspec.field(default_factory=dict)
+    unloaded: bool = False
+    versions: tuple[IndexedVersion, ...] = ()
+
+
+class Index(msgspec.Struct, frozen=True):
+    """`GET /admin/v1/models`."""
+
+    models: tuple[Indexed, ...] = ()
 
 
 class ProblemBody(msgspec.Struct, frozen=True):
-    error: Problem
+    """The one shape of every error."""
+
+    error: str
+    code: str = ""
 
 
 def parse(kind: type[Any], body: bytes) -> Any:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from nicegui import events, ui
 
 from tidemill.console import format as form
+from tidemill.console.catalogue import TONES
 from tidemill.console.charts import label
 from tidemill.console.curl import call
-from tidemill.console.pages.parts import box, column, copy_button, words
+from tidemill.console.pages.parts import box, column, copy_button, press, words
 from tidemill.console.rates import Point, batch_rows
 from tidemill.console.snapshot import Model, ModelKey, Overview
 from tidemill.core.tensor import TensorSpec
-
-TONES = {"AVAILABLE": "good", "LOADING": "warn", "UNLOADING": "warn", "FAILED": "bad"}
-
 
 COLUMNS = [
     column("name", "model", left=True),
@@ -80,9 +79,10 @@ def ordered(models: tuple[Model, ...]) -> list[Model]:
 
 
 class Models:
-    """Built once a page, then told of every overview."""
+    """Built once a page, then told of every overview. `open_model` leads to the page of a model."""
 
-    def __init__(self) -> None:
+    def __init__(self, open_model: Callable[[str], None]) -> None:
+        self._open_model = open_model
         self._overview: Overview | None = None
         with box("card wide-card", "section"):
             with box("top"):
@@ -120,14 +120,21 @@ class Models:
         service = self._overview.service
         self._sheet.clear()
         with self._sheet, ui.card().classes("sheet").props("flat"):
-            _sheet(found[0], service.http_url, service.auth)
+            with box("top"):
+                words(label(found[0].key), tag="h2")
+                words(f"● {found[0].state}", TONES.get(found[0].state, "warn"))
+                words("", "spring")
+                press("Versions, labels, try it", lambda: self._leave(found[0].name))
+            about(found[0], service.http_url, service.auth)
         self._sheet.open()
 
+    def _leave(self, name: str) -> None:
+        self._sheet.close()
+        self._open_model(name)
 
-def _sheet(model: Model, http_url: str, auth: bool) -> None:
-    with box("top"):
-        words(label(model.key), tag="h2")
-        words(f"● {model.state}", TONES.get(model.state, "warn"))
+
+def about(model: Model, http_url: str, auth: bool) -> None:
+    """One version's facts, signature and call, where the caller stands."""
     with box("facts"):
         for what, value in facts(model):
             words(what)

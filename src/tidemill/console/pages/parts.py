@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,7 +22,7 @@ COPY = """(event) => {
   if (navigator.clipboard) navigator.clipboard.writeText(text).then(() => said('copied'), select); else select();
 }"""
 
-TONES = ("good", "warn", "bad", "soft")
+TONES = ("good", "fine", "warn", "bad", "soft")
 
 
 @contextmanager
@@ -54,6 +54,34 @@ def copy_button(text: str) -> ui.element:
         ui.html("copy", sanitize=False, tag="span")
     button.on("click", js_handler=COPY % json.dumps(text))
     return button
+
+
+def press(text: str, act: Callable[[], Any], classes: str = "copy") -> ui.element:
+    """A plain button; `act` may be a coroutine's function."""
+    button = ui.element("button").classes(classes).props("type=button")
+    with button:
+        words(text, tag="span")
+    button.on("click", act, args=[])
+    return button
+
+
+def enable(button: ui.element, able: bool) -> None:
+    """Let `button` be pressed, or not."""
+    if able:
+        button.props(remove="disabled")
+    else:
+        button.props("disabled")
+
+
+def choices(select: ui.element, offered: list[tuple[str, str]], chosen: str) -> None:
+    """Fill a plain `select` with (value, text)."""
+    select.clear()
+    with select:
+        for value, text in offered:
+            option = words(text, tag="option")
+            option.props["value"] = value
+            if value == chosen:
+                option.props["selected"] = True
 
 
 def column(name: str, title: str, *, left: bool = False, hidden: str = "", text: bool = False) -> dict[str, Any]:
