@@ -23,7 +23,8 @@ import tritonclient.http as triton_http
 
 from authority import Authority, Pair, ssl_config
 from serving import Server, Wire, eventually, post, tidemill
-from tidemill.console.api import Poller, State, client
+from tidemill.console.api import Poller, State
+from tidemill.console.asking import client
 from tidemill.core.schemas import message
 
 PREDICT = "/v1/models/half:predict"
