@@ -112,7 +112,7 @@ def test_package_is_downloaded_once(apt: Path, wanted: DebianPackage, empty_cach
     assert path.read_bytes() == PACKAGE
     assert package_file(wanted) == path
     assert (apt / "asked").read_text() == "download --quiet x=1\n"
-    assert steps == [("x=1", 0, len(PACKAGE)), ("x=1", len(PACKAGE), len(PACKAGE))]
+    assert steps == [("fetching x=1", 0, len(PACKAGE)), ("fetching x=1", len(PACKAGE), len(PACKAGE))]
     assert {each.name for each in (empty_cache / "debian").iterdir()} == {"x_1_all.deb", "x_1_all.deb.lock"}
 
 

@@ -140,7 +140,7 @@ def test_progress_names_what_is_fetched(
     monkeypatch.setattr(wheels, "locate", lambda wheel: server.url)
     steps: list[tuple[str, int, int | None]] = []
     install(["basic-pitch", "basic-pitch-savedmodel"], tmp_path / "models", lambda *step: steps.append(step))
-    assert {label for label, _, _ in steps} == {"basic-pitch==0.4.0"}
+    assert {label for label, _, _ in steps} == {"fetching basic-pitch==0.4.0"}
     assert steps[-1][1:] == (BASIC_PITCH.size_bytes, BASIC_PITCH.size_bytes)
     assert len(server.asked) == 1
     assert (empty_cache / "wheels" / BASIC_PITCH.filename).exists()

@@ -17,7 +17,7 @@ from tidemill.core.errors import InvalidSetting, MissingPart
 
 BUILT_IN = {
     "trace.otlp": "tidemill.observe.otlp:set_up",
-    "grpc.native": "tidemill.doors.grpc_native",
+    "grpc.native": "tidemill.doors.grpc_native:ENGINE",
     "engine.onnx": "tidemill.engine.onnx:load",
     "engine.openvino": "tidemill.engine.openvino:load",
     "engine.tensorflow": "tidemill.engine.tensorflow:load",
@@ -98,8 +98,7 @@ def load(name: str) -> Any:
         raise InvalidSetting(f"there is no {name!r}; known are {', '.join(names(kind)) or 'none'}")
     module, _, attribute = path.partition(":")
     try:
-        found = import_module(module)
-        return attrgetter(attribute)(found) if attribute else found
+        return attrgetter(attribute)(import_module(module))
     except ModuleNotFoundError as missing:
         if (missing.name or "").startswith("tidemill."):
             raise

@@ -18,19 +18,24 @@ IDLE = "grpc.max_connection_idle_ms"
 """Refused by it, not ignored."""
 
 
-def server(options: list[tuple[str, int]]) -> Any:
-    """As `grpc.aio.server`."""
-    return pygrpc_native.aio.server(options=[(name, value) for name, value in options if name != IDLE])
+class NativeEngine:
+    """How a server is made, and told its methods."""
+
+    def server(self, options: list[tuple[str, int]]) -> Any:
+        """As `grpc.aio.server`."""
+        return pygrpc_native.aio.server(options=[(name, value) for name, value in options if name != IDLE])
+
+    def register(self, server: Any, methods: Handlers, chosen: Handlers) -> None:
+        """Offer each of `methods` as `chosen` has it: by name, because what is found by asking is not run natively."""
+        for service in methods:
+            if not isinstance(service, ServiceMethods):
+                raise TypeError(f"{service!r} does not tell its methods")
+            named: dict[str, grpc.RpcMethodHandler] = {}
+            for path in service.paths:
+                found = found_in(chosen, path)
+                if found is not None:
+                    named[path.rpartition("/")[2]] = found
+            server.add_registered_method_handlers(service.service_name(), named)
 
 
-def register(server: Any, methods: Handlers, chosen: Handlers) -> None:
-    """Offer every one of `methods` as `chosen` has it: by name, because what is found by asking is not run natively."""
-    for service in methods:
-        if not isinstance(service, ServiceMethods):
-            raise TypeError(f"{service!r} does not tell its methods")
-        named: dict[str, grpc.RpcMethodHandler] = {}
-        for path in service.paths:
-            found = found_in(chosen, path)
-            if found is not None:
-                named[path.rpartition("/")[2]] = found
-        server.add_registered_method_handlers(service.service_name(), named)
+ENGINE = NativeEngine()

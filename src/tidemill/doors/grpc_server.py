@@ -78,7 +78,7 @@ class GrpcServer:
 
 
 def native_engine(settings: Settings, tls: bool) -> Any:
-    """`grpc_native`, or None where it is not asked for. Raises `InvalidSetting`, `MissingPart`."""
+    """`grpc_native.ENGINE`, or None where it is not asked for. Raises `InvalidSetting`, `MissingPart`."""
     if settings.grpc_engine != "native":
         return None
     if tls:
