@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import numpy as np
@@ -47,25 +48,31 @@ class Top(Step, frozen=True, kw_only=True):
     output: Name = ANSWER
 
     def bind(self, place: Place) -> Function:
-        names = place.lines(self.labels) if self.labels else ()
-
-        def apply(values: Values) -> Values:
-            scores = rows_of(take(values, self.input), self.input)
-            if names and scores.shape[1] != len(names):
-                raise BadMedia(f"the model gives {scores.shape[1]} scores, {self.labels} names {len(names)}")
-            told = [[_told(int(at), row, names) for at in _best(row, self.k)] for row in scores]
-            return {self.output: told[0] if len(told) == 1 else told}
-
-        return apply
+        return _labelled(self.input, self.output, place, self.labels, lambda row: _best(row)[: self.k])
 
 
-def _best(row: Array, count: int) -> Array:
+def _best(row: Array) -> Array:
     """Places, best first; of equals the first."""
-    return np.argsort(-row, kind="stable")[:count]
+    return np.argsort(-row, kind="stable")
 
 
-def _told(at: int, row: Array, names: tuple[str, ...]) -> dict[str, object]:
-    return {"label": names[at] if names else at, "score": round(float(row[at]), 6)}
+def _labelled(input: str, output: str, place: Place, labels: str, chosen: Callable[[Array], Array]) -> Function:
+    """The `chosen` classes of each row, by their lines in the file `labels`, where there is one."""
+    names = place.lines(labels) if labels else ()
+
+    def told(row: Array) -> list[dict[str, object]]:
+        return [
+            {"label": names[at] if names else at, "score": round(float(row[at]), 6)} for at in map(int, chosen(row))
+        ]
+
+    def apply(values: Values) -> Values:
+        scores = rows_of(take(values, input), input)
+        if names and scores.shape[1] != len(names):
+            raise BadMedia(f"the model gives {scores.shape[1]} scores, {labels} names {len(names)}")
+        answers = [told(row) for row in scores]
+        return {output: answers[0] if len(answers) == 1 else answers}
+
+    return apply
 
 
 class Threshold(Step, frozen=True, kw_only=True):
@@ -77,18 +84,11 @@ class Threshold(Step, frozen=True, kw_only=True):
     output: Name = ANSWER
 
     def bind(self, place: Place) -> Function:
-        names = place.lines(self.labels) if self.labels else ()
+        def reaching(row: Array) -> Array:
+            best = _best(row)
+            return best[row[best] >= self.least]
 
-        def apply(values: Values) -> Values:
-            scores = rows_of(take(values, self.input), self.input)
-            if names and scores.shape[1] != len(names):
-                raise BadMedia(f"the model gives {scores.shape[1]} scores, {self.labels} names {len(names)}")
-            told = [
-                [_told(int(at), row, names) for at in _best(row, len(row)) if row[at] >= self.least] for row in scores
-            ]
-            return {self.output: told[0] if len(told) == 1 else told}
-
-        return apply
+        return _labelled(self.input, self.output, place, self.labels, reaching)
 
 
 def rows_of(array: Array, name: str) -> Array:

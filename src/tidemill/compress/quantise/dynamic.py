@@ -7,7 +7,6 @@ bias and gives float32: no node in between.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,12 @@ from tidemill.compress.forms import Activation, Uniform
 from tidemill.compress.fuse import MICROSOFT
 from tidemill.compress.graph import Graph
 from tidemill.compress.layers import Layer
+from tidemill.compress.moments import Captured
 from tidemill.compress.quantise import attention, rowwise
 from tidemill.compress.quantise.ranges import laid
+from tidemill.compress.quantise.staged import solve_all
 from tidemill.compress.task import LayerResult
 from tidemill.compress.workbench import Workbench
-from tidemill.core.errors import RefusedLayer
 from tidemill.core.tensor import Array
 
 
@@ -37,25 +37,19 @@ def quantise(
     layers = [layer for layer in layers if _fits(layer)]
     if not layers:
         return {}, refused
-    results: dict[str, LayerResult] = {}
-    for stage, captured in bench.stages(layers, told=True):
-        for layer in stage.layers:
-            seen = captured[layer.name][0].fit
-            # What a call will find is taken to be what all calibration rows show together.
-            grid = laid(float(seen.low.min()), float(seen.high.max()))
-            try:
-                result = rowwise.solve(
-                    graph.weight(layer), graph.bias(layer), captured[layer.name], grid, bits=bits,
-                    alike=not per_channel, compensate=compensate, written=Activation(dynamic=True),
-                )  # fmt: skip
-            except RefusedLayer as error:
-                refused += [(each.name, error.message) for each in (layer, *stage.shared.get(layer.name, ()))]
-                continue
-            results[layer.name] = result
-            for other in stage.shared.get(layer.name, ()):
-                results[other.name] = replace(result, bias=graph.bias(other))
+
+    def solve(layer: Layer, captured: Sequence[Captured]) -> LayerResult:
+        seen = captured[0].fit
+        # What a call will find is taken to be what all calibration rows show together.
+        grid = laid(float(seen.low.min()), float(seen.high.max()))
+        return rowwise.solve(
+            graph.weight(layer), graph.bias(layer), captured, grid, bits=bits,
+            alike=not per_channel, compensate=compensate, written=Activation(dynamic=True),
+        )  # fmt: skip
+
+    results, more = solve_all(bench, layers, solve)
     _write_all(graph, [layer for layer in layers if layer.name in results], results, fused)
-    return results, refused
+    return results, refused + more
 
 
 def _write_all(graph: Graph, layers: Sequence[Layer], results: Mapping[str, LayerResult], fused: bool) -> None:

@@ -15,14 +15,15 @@ import numpy as np
 from tidemill.compress.forms import Activation, Uniform
 from tidemill.compress.graph import Graph
 from tidemill.compress.layers import Layer
+from tidemill.compress.moments import Captured
 from tidemill.compress.quantise import ranges, rowwise
 from tidemill.compress.quantise.qdq import Writer
 from tidemill.compress.quantise.sites import Product, products, through
+from tidemill.compress.quantise.staged import solve_all
 from tidemill.compress.quantise.watch import watch
 from tidemill.compress.task import LayerResult
 from tidemill.compress.wiring import Wiring
 from tidemill.compress.workbench import Workbench
-from tidemill.core.errors import RefusedLayer
 from tidemill.core.tensor import Array
 
 
@@ -51,24 +52,23 @@ def quantise(
     both = products(graph, {layer.name for layer in layers}) if plan.attention else []
     coded = through(graph, layers)
     grids = _grids(bench, layers, both, coded, plan)
-    results: dict[str, LayerResult] = {}
-    for stage, captured in bench.stages(layers, told=True):
-        for layer in stage.layers:
-            try:
-                result = rowwise.solve(
-                    graph.weight(layer), graph.bias(layer), captured[layer.name], grids[layer.input, False],
-                    bits=plan.weight_bits, compensate=plan.compensate,
-                    alike=not plan.per_channel or (layer.operand == 0 and layer.op == "MatMul"),
-                )  # fmt: skip
-            except RefusedLayer as error:
-                refused += [(each.name, error.message) for each in (layer, *stage.shared.get(layer.name, ()))]
-                continue
-            results[layer.name] = result
-            for other in stage.shared.get(layer.name, ()):
-                results[other.name] = replace(result, bias=graph.bias(other), activation=grids[other.input, False])
+
+    def solve(layer: Layer, captured: Sequence[Captured]) -> LayerResult:
+        return rowwise.solve(
+            graph.weight(layer), graph.bias(layer), captured, grids[layer.input, False],
+            bits=plan.weight_bits, compensate=plan.compensate,
+            alike=not plan.per_channel or (layer.operand == 0 and layer.op == "MatMul"),
+        )  # fmt: skip
+
+    solved, more = solve_all(bench, layers, solve)
+    results = {
+        layer.name: replace(solved[layer.name], activation=grids[layer.input, False])
+        for layer in layers
+        if layer.name in solved
+    }
     kept = [layer for layer in layers if layer.name in results]
     _write(graph, kept, results, grids, both, coded)
-    return results, refused
+    return results, refused + more
 
 
 def _unfit(graph: Graph, layer: Layer) -> str:
