@@ -40,13 +40,15 @@ def environment(**extra: str) -> dict[str, str]:
     return clean | extra
 
 
-def tidemill(*arguments: str | Path, cwd: Path | None = None, **extra: str) -> subprocess.CompletedProcess[str]:
+def tidemill(
+    *arguments: str | Path, cwd: Path | None = None, timeout_s: float = START_S_MAX, **extra: str
+) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end."""
     return subprocess.run(
         [sys.executable, "-m", "tidemill", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=START_S_MAX,
+        timeout=timeout_s,
         check=False,
         cwd=cwd,
         env=environment(**extra),

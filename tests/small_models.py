@@ -15,6 +15,37 @@ SIDE = 192
 STEPS_MIN = 16
 
 
+def co2_table(rows: int) -> str:
+    """tidemill.toml of a model that answers the last `rows` values of a CSV with dates as what will follow them."""
+    return f"""engine = "echo"
+[[pre]]
+step = "csv"
+columns = ["co2"]
+index = "date"
+
+[[pre]]
+step = "window"
+input = "co2"
+output = "x"
+size = {rows}
+each = "last"
+
+[[post]]
+step = "forecast"
+input = "y"
+
+[[inputs]]
+name = "x"
+datatype = "FP32"
+shape = [-1, {rows}]
+
+[[outputs]]
+name = "y"
+datatype = "FP32"
+shape = [-1, {rows}]
+"""
+
+
 def lay_out(folder: Path) -> Path:
     """Every small model under `folder`, `half` among them. Needs no network."""
     install(["half"], folder)

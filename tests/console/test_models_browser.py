@@ -12,7 +12,7 @@ from playwright.async_api import Locator, Page, expect
 
 from media import trousers
 from serving import Server, tidemill
-from small_models import publish, times
+from small_models import co2_table, publish, times
 from tidemill.kit.install import install
 
 from .conftest import StartConsole, answers
@@ -50,33 +50,6 @@ name = "y"
 datatype = "FP32"
 shape = [-1, 1, 2, 2]
 """
-TABLES = """engine = "echo"
-[[pre]]
-step = "csv"
-columns = ["co2"]
-index = "date"
-
-[[pre]]
-step = "window"
-input = "co2"
-output = "x"
-size = 26
-each = "last"
-
-[[post]]
-step = "forecast"
-input = "y"
-
-[[inputs]]
-name = "x"
-datatype = "FP32"
-shape = [-1, 26]
-
-[[outputs]]
-name = "y"
-datatype = "FP32"
-shape = [-1, 26]
-"""
 
 
 def declared(models: Path, name: str, text: str) -> None:
@@ -92,7 +65,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         publish(into, "times", version, times(10.0 * version))
     (into / "times" / "tidemill.toml").write_text('[versions]\npolicy = "all"\n')
     declared(into, "shades", SHADES)
-    declared(into, "tables", TABLES)
+    declared(into, "tables", co2_table(26))
     (into / "broken" / "1").mkdir(parents=True)
     (into / "broken" / "1" / "model.onnx").write_bytes(b"\x08<b>cut</b>")
     return into

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from media import form, png, png_that_claims, tone, trousers, wav
 from serving import Server, eventually
+from small_models import co2_table
 from tidemill.kit.install import install
 
 pytestmark = pytest.mark.slow
@@ -45,40 +46,13 @@ step = "normalise"
 """
     + PICTURES
 )
-TABLES = """engine = "echo"
-[[pre]]
-step = "csv"
-columns = ["co2"]
-index = "date"
-
-[[pre]]
-step = "window"
-input = "co2"
-output = "x"
-size = 3
-each = "last"
-
-[[post]]
-step = "forecast"
-input = "y"
-
-[[inputs]]
-name = "x"
-datatype = "FP32"
-shape = [-1, 3]
-
-[[outputs]]
-name = "y"
-datatype = "FP32"
-shape = [-1, 3]
-"""
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     into = tmp_path_factory.mktemp("models")
     install(["half", "magika", "minilm", "basic-pitch", "silero-vad"], into)
-    for name, text in {"small": SMALL, "tables": TABLES}.items():
+    for name, text in {"small": SMALL, "tables": co2_table(3)}.items():
         (into / name / "1").mkdir(parents=True)
         (into / name / "1/tidemill.toml").write_text(text)
     wrong = into / "wrong/1"

@@ -11,37 +11,10 @@ import httpx
 import pytest
 
 from serving import Server, tidemill
-from small_models import publish, times
+from small_models import co2_table, publish, times
 
 pytestmark = pytest.mark.slow
 
-TABLES = """engine = "echo"
-[[pre]]
-step = "csv"
-columns = ["co2"]
-index = "date"
-
-[[pre]]
-step = "window"
-input = "co2"
-output = "x"
-size = 2
-each = "last"
-
-[[post]]
-step = "forecast"
-input = "y"
-
-[[inputs]]
-name = "x"
-datatype = "FP32"
-shape = [-1, 2]
-
-[[outputs]]
-name = "y"
-datatype = "FP32"
-shape = [-1, 2]
-"""
 LARGE = {"instances": [[1.0]] * 20_000}
 """Larger than what the other admin calls take."""
 
@@ -79,7 +52,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     for version in (1, 2):
         publish(models, "times", version, times(10.0 * version))
     (models / "tables" / "1").mkdir(parents=True)
-    (models / "tables" / "1" / "tidemill.toml").write_text(TABLES)
+    (models / "tables" / "1" / "tidemill.toml").write_text(co2_table(2))
     admin, plain = made(data, "operators", "--admin"), made(data, "acme")
     flags = ("--version-policy", "all", "--call-nanos", "7", "--body-bytes-max", "400000")
     with Server(models, data, *flags) as running:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +19,8 @@ QUANTISED = frozenset(
     )
 )
 LAYER_OPS = ("MatMul", "Gemm", "Conv", "Gather")
+OPS_WITH_WEIGHTS = ("MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN")
+REASONS_MAX = 20
 WEIGHTS_MIN = 256
 """A constant of fewer elements, in a node that is no layer, is not worth a word in the report."""
 
@@ -82,7 +84,25 @@ def find(graph: Graph) -> tuple[list[Layer], list[LeftAlone]]:
             layers.append(found)
         elif found:
             left.append(LeftAlone(node.name, node.op_type, found))
+        left += _inside(node)
     return _shared(layers, left), left
+
+
+def reasons(left: Sequence[LeftAlone]) -> str:
+    """Of the first of them, for a message; "" for none."""
+    told = [f"{name} ({op}) was left alone: {why}" for name, op, why in left[:REASONS_MAX]]
+    return "; ".join(told) + (f"; and {len(left) - REASONS_MAX} more" if len(left) > REASONS_MAX else "")
+
+
+def _inside(node: Any) -> list[LeftAlone]:
+    """What has weights in the branches of an If, the bodies of a Loop or Scan."""
+    where = f"it lies inside {node.name!r} ({node.op_type}), and what branches or loops is not compressed"
+    return [
+        LeftAlone(inner.name or f"{inner.op_type} in {node.name}", inner.op_type, where)
+        for graph in subgraphs(node)
+        for inner in all_nodes(graph)
+        if inner.op_type in OPS_WITH_WEIGHTS
+    ]
 
 
 class _Index:
@@ -117,9 +137,6 @@ class _Index:
 
 def _layer(index: _Index, node: Any) -> Layer | str:
     """The layer, a reason, or "" for a node without weights."""
-    for graph in subgraphs(node):
-        if any(inner.op_type in (*LAYER_OPS, "LSTM", "GRU", "RNN", "ConvTranspose") for inner in all_nodes(graph)):
-            return "it branches or loops, and layers inside are not compressed"
     if node.op_type in QUANTISED:
         quantised = _weights(index, node, of_any_type=True)
         return "already quantised" if quantised else ""

@@ -210,14 +210,16 @@ def load_method(name: str, place: str = "method") -> Method:
     return found
 
 
-def chosen(step: PlannedStep, layers: Sequence[L]) -> list[L]:
-    """The layers that `step` is for, in their order. Raises `InvalidRecipe` when there is none."""
+def chosen(step: PlannedStep, layers: Sequence[L], why_none: str = "") -> list[L]:
+    """The layers that `step` is for, in their order. Raises `InvalidRecipe` when there is none; `why_none` is what it
+    says of a model without layers."""
     picked = [layer for layer in layers if _fits(layer, step.match) and not _fits(layer, step.skip)]
     if picked:
         return picked
     if not layers:
         raise InvalidRecipe(
-            f"{step.place}: the model has no layer to compress: no MatMul, Gemm, Conv or embedding with weights"
+            f"{step.place}: the model has no layer to compress: "
+            + (why_none or "no MatMul, Gemm, Conv or embedding with weights")
         )
     names = [layer.name for layer in layers]
     shown = ", ".join(names[:LAYERS_NAMED]) + (

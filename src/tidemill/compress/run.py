@@ -28,7 +28,7 @@ from tidemill.compress.evaluate import Judge, Quality
 from tidemill.compress.examples import examples
 from tidemill.compress.figures import Figures, take
 from tidemill.compress.graph import Graph
-from tidemill.compress.layers import Layer
+from tidemill.compress.layers import Layer, reasons
 from tidemill.compress.layers import LeftAlone as LayerLeft
 from tidemill.compress.method import Outcome
 from tidemill.compress.recipe import PlannedStep, Recipe, chosen
@@ -120,7 +120,7 @@ def compress(job: Job, progress: Progress) -> list[Finished]:
     progress("reading the model", 0, 0, None)
     original = Graph.read(job.of.path)
     for step in job.steps:
-        chosen(step, original.layers())
+        chosen(step, original.layers(), reasons(original.left_alone()))
     opened = engine.load(job.of, job.workers)
     signature = opened.signature
     opened.close()
@@ -251,7 +251,7 @@ def _step(
     job: Job, step: PlannedStep, number: int, original: Graph, current: Graph, data: sources.Data, judge: Judge,
     progress: Progress,
 ) -> list[Outcome]:  # fmt: skip
-    names = {layer.name for layer in chosen(step, current.layers())}
+    names = {layer.name for layer in chosen(step, current.layers(), reasons(current.left_alone()))}
     label = step.method.name if len(job.steps) == 1 else f"step {number} of {len(job.steps)}, {step.method.name}"
 
     def tell(at: pipeline.Step) -> None:

@@ -218,7 +218,7 @@ def test_a_model_without_layers_is_refused_with_reasons(tmp_path):
         {"w": compress_nets.random(16, 32)},
     )
     rows = [{"x": np.zeros((4, 16), np.float32), "when": np.array(True)}]
-    with pytest.raises(InvalidRecipe, match=r"fork \(If\) was left alone: it branches"):
+    with pytest.raises(InvalidRecipe, match=r"\(MatMul\) was left alone: it lies inside 'fork' \(If\)"):
         run(model, {}, tmp_path, rows, rows)
 
 

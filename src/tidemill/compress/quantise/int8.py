@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tidemill.compress import fuse
 from tidemill.compress.graph import Graph
-from tidemill.compress.layers import Layer, LeftAlone
+from tidemill.compress.layers import Layer, LeftAlone, reasons
 from tidemill.compress.method import Method, Option, Outcome
 from tidemill.compress.quantise import dynamic, embedding, ranges, sites, smooth, static
 from tidemill.compress.quantise.qdq import OPSET_MIN
@@ -17,7 +17,6 @@ from tidemill.compress.task import LayerResult
 from tidemill.compress.workbench import Workbench
 from tidemill.core.errors import InvalidRecipe
 
-REASONS_MAX: Final = 8
 OPTIONS: Final = {
     "dynamic": Option(bool, False, "find each input's range in every call, instead of once on calibration data"),
     "smooth": Option(bool, True, "move activations' outliers into weights (SmoothQuant)"),
@@ -68,8 +67,7 @@ def run(bench: Workbench, options: Mapping[str, Any]) -> list[Outcome]:
     ops = {layer.name: layer.op for layer in bench.graph.layers()}
     left = [*(LeftAlone(name, ops.get(name, ""), why) for name, why in refused), *bench.graph.left_alone()]
     if not results:
-        words = [f"{name} ({op}) was left alone: {why}" for name, op, why in left[:REASONS_MAX]]
-        told = "; ".join(words) or "it has no layers"
+        told = reasons(left) or "it has no layers"
         raise InvalidRecipe(f"no layer of the model can be quantised to int8: {told}")
     return [Outcome(graph, results, notes=tuple(notes), left=tuple(left))]
 
