@@ -360,7 +360,7 @@ def test_precision_of_the_model_beats_the_service_s(monkeypatch: pytest.MonkeyPa
     seen = []
     monkeypatch.setattr(local, "open_engine", lambda name, package, *more: seen.append(package.config))
     policy = msgspec.structs.replace(POLICY, openvino_precision="bf16")
-    local._open("echo", small(1, openvino_precision=own), policy, 0.0)
+    local._open("echo", small(1, openvino_precision=own), policy)
     assert [each.openvino_precision for each in seen] == [given]
 
 

@@ -25,6 +25,7 @@ from tidemill.core.errors import (
 from tidemill.core.request import InferenceRequest, Predict
 from tidemill.core.tensor import Signature, Tensors, TensorSpec
 from tidemill.engine.lane import Lane, LanePolicy, zeros_for
+from tidemill.engine.run_batch import Outcome
 from tidemill.observe.stats import ModelStats
 
 NEVER_INLINE, ALWAYS_INLINE = 0.0, 1e9
@@ -625,3 +626,32 @@ async def test_batches_have_the_largest_preferred_size_that_is_at_hand() -> None
 async def test_what_runs_singly_waits_for_nobody() -> None:
     async with bench(rows_max=3, batched=False, delay_s_max=3600.0) as b:
         assert await answers(b.lane.submit(ask(1))) == [[2]]
+
+
+async def test_a_quick_model_runs_on_the_loop_on_one_core_however_many_wait() -> None:
+    wide, narrow = SmallEngine(), [SmallEngine(), SmallEngine()]
+    policy = LanePolicy(batched=True, rows_max=8, waiting_max=100, inline_s_max=ALWAYS_INLINE)
+    lane = Lane(wide, policy, ModelStats(), Clock(), 1e-6, narrow)
+    futures = [lane.submit(ask(number)) for number in range(20)]
+    assert await answers(*futures) == [[2.0 * number] for number in range(20)]
+    await within(lane.close())
+    assert (wide.calls, narrow[1].calls) == ([], [])
+    assert sum(map(len, narrow[0].calls)) == 20
+
+
+async def test_a_model_that_held_the_loop_leaves_it_until_it_was_quick_many_times() -> None:
+    policy = LanePolicy(batched=True, rows_max=8, waiting_max=100, inline_s_max=200e-6)
+    lane = Lane(SmallEngine(), policy, ModelStats(), Clock(), 100e-6)
+    quick, slow = Outcome(), Outcome()
+    quick.compute_s = quick.cpu_s = 100e-6
+    slow.compute_s = 0.5
+    lane._weigh(quick)
+    assert lane._quick
+    lane._weigh(slow)
+    assert not lane._quick
+    weighed = 0
+    while not lane._quick:
+        lane._weigh(quick)
+        weighed += 1
+    assert 20 < weighed < 100
+    await within(lane.close())

@@ -64,7 +64,7 @@ class LocalFleet:
         replica = Replica(package, policy)
         before = self._stand(replica)
         inline_s_max = policy.inline_s_max if package.bounded else 0.0
-        opening = partial(_open, replica.engine_name, package, policy, inline_s_max)
+        opening = partial(_open, replica.engine_name, package, policy)
         try:
             replica.steps, opened = await aside(opening, policy.load_s_max, _drop)
             if isinstance(opened, stages.Ensemble):
@@ -284,9 +284,7 @@ def _asked(replica: Replica) -> tuple[str, ...]:
     return tuple(stage.model for stage in replica.package.config.stage)
 
 
-def _open(
-    engine_name: str, package: ModelPackage, policy: FleetPolicy, inline_s_max: float
-) -> tuple[Steps, Opened | stages.Ensemble]:
+def _open(engine_name: str, package: ModelPackage, policy: FleetPolicy) -> tuple[Steps, Opened | stages.Ensemble]:
     """On a thread. Raises `RefusedModel`."""
     steps = prepare(package, policy.steps.bounds)
     if engine_name == stages.ENSEMBLE:
@@ -294,7 +292,7 @@ def _open(
     if package.config.openvino_precision is None:
         config = msgspec.structs.replace(package.config, openvino_precision=policy.openvino_precision)
         package = msgspec.structs.replace(package, config=config)
-    return steps, open_engine(engine_name, package, policy.threads, policy.instances, inline_s_max)
+    return steps, open_engine(engine_name, package, policy.threads, policy.instances)
 
 
 def _drop(late: tuple[Steps, Opened | stages.Ensemble]) -> None:

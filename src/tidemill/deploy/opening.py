@@ -18,12 +18,15 @@ from tidemill.engine.probe import keeps_rows_apart, padding_holds
 log = logging.getLogger(__name__)
 
 WARM_UP_RUNS = 3
+WARM_UP_RUNS_MAX, WARM_UP_S = 20, 0.01
+"""A quick model runs so often, or for so long: a single look would tell more of the machine."""
 TWICE_BYTES_MAX = 64 * 2**20
 """A model no larger than this is loaded twice without being asked: for all cores, and for each of them."""
 
 
 class Opened(NamedTuple):
-    """An engine, what its quickest warm-up run took (infinity where zeros are no input for it), whether the rows of a
+    """An engine, what the quickest warm-up run took of the engine that runs one request after another (infinity where
+    zeros are no input for it), whether the rows of a
     batch are answered as they are alone, the engines that run side by side, and how lengths are made equal."""
 
     engine: Engine
@@ -38,11 +41,8 @@ class Opened(NamedTuple):
             engine.close()
 
 
-def open_engine(
-    engine_name: str, package: ModelPackage, threads: int = 0, instances: int = 1, inline_s_max: float = 0.0
-) -> Opened:
-    """Load, warm up and probe `package`; its own `threads` and `instances` come before these. One that is quicker than
-    `inline_s_max` needs no second place.
+def open_engine(engine_name: str, package: ModelPackage, threads: int = 0, instances: int = 1) -> Opened:
+    """Load, warm up and probe `package`; its own `threads` and `instances` come before these.
 
     Raises `RefusedModel`, also for what an engine from outside raises: one bad model stops no others.
     """
@@ -58,10 +58,10 @@ def open_engine(
         log.warning("the rows of a batch are not kept apart: requests run singly", extra={"model": package.name})
     padding = _padder(engine, package) if apart else None
     count = side_by_side(instances, threads, package.size_bytes)
-    if count == 1 or quickest <= inline_s_max or not isinstance(engine, Forks):
+    if count == 1 or not isinstance(engine, Forks):
         return Opened(engine, quickest, apart, padder=padding)
     first = _load(factory, engine_name, package, max(threads // count, 1))
-    _warm_up(first, package)
+    quickest = _warm_up(first, package)
     others = (first.fork() for _ in range(count - 1)) if isinstance(first, Forks) else ()
     return Opened(engine, quickest, apart, (first, *others), padding)
 
@@ -99,8 +99,11 @@ def _warm_up(engine: Engine, package: ModelPackage) -> float:
     quickest = float("inf")
     try:
         inputs = zeros_for(engine.signature)
-        for _ in range(WARM_UP_RUNS):
+        began = time.perf_counter()
+        for number in range(WARM_UP_RUNS_MAX):
             started = time.perf_counter()
+            if number >= WARM_UP_RUNS and started - began > WARM_UP_S:
+                break
             engine.predict(inputs, ())
             quickest = min(quickest, time.perf_counter() - started)
     except Exception as error:  # noqa: BLE001 - zeros, or so many of them, may be no input for it; requests will tell

@@ -81,6 +81,11 @@ class Crew:
             return self.wide, waiting
         return (free[0], math.ceil(waiting / len(free))) if free else None
 
+    def on_loop(self, waiting: int) -> tuple[Seat, int] | None:
+        """As `next`, for a batch that the loop itself runs: all that waits, on one core where there is such a seat."""
+        seat = self._narrow[0] if self._narrow else self.wide
+        return (seat, waiting) if self.idle else None
+
     def close(self) -> None:
         for seat in self.seats:
             seat.close()

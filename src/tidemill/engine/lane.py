@@ -36,21 +36,21 @@ SWEEP_S = 0.05
 """How late a waiting request may learn that its deadline has passed."""
 INLINE_ELEMENTS_MAX = 65_536
 """Larger batches always leave the loop free."""
-INLINE_SLACK = 4.0
-"""A batch under load takes several times what a row alone took on a warm, idle core, and is still worth no thread."""
+INLINE_SLACK = 10.0
+"""A batch of many rows takes several times what a row alone took, and is still worth no thread."""
 QUICK_HOLD_S = 0.002
 """How long a quick model's batch may form on a busy loop: running it sooner would only keep the loop from reading."""
 LOOP_HELD_S_MAX = 0.02
-"""A batch that held the loop for longer was the last of its model to run there."""
+"""A batch that held the loop for longer is for a long time the last of its model to run there."""
 WEIGHED_EACH = 16
 _SMOOTHING = 0.1
 
 
 class LanePolicy(msgspec.Struct, frozen=True):
     """`batched`: dimension 0 may be joined. `rows_max`: rows of one batch. `waiting_max`: requests that wait.
-    `inline_s_max`: a model that warmed up in less runs on the loop, until its batches take `INLINE_SLACK` times that; 0
-    never. `padder`: lengths may be joined too. `delay_s_max`: how long the oldest may wait for others while an engine
-    is free, for a full batch or one of the `preferred` sizes; 0 never."""
+    `inline_s_max`: a model that warmed up in less runs on the loop, while its batches take less than `INLINE_SLACK`
+    times that; 0 never. `padder`: lengths may be joined too. `delay_s_max`: how long the oldest may wait for others
+    while an engine is free, for a full batch or one of the `preferred` sizes; 0 never."""
 
     batched: bool
     rows_max: int
@@ -89,7 +89,7 @@ class Lane:
         self._batches = 0
         self._submitted = 0
         self._when_quiet = WhenQuiet(self._loop, lambda: self._submitted, QUICK_HOLD_S, self._dispatch)
-        self._quick = compute_s <= policy.inline_s_max
+        self._quick = self._was_quick = compute_s <= policy.inline_s_max
         self._sweeper: asyncio.TimerHandle | None = None
         self._delays = policy.batched and policy.delay_s_max > 0
         self._delayed: asyncio.TimerHandle | None = None
@@ -194,7 +194,8 @@ class Lane:
         waiting = self._waiting
         now = self._clock()
         while waiting:
-            chosen = self._crew.next(len(waiting))
+            on_loop = self._quick and _elements(waiting[0]) <= INLINE_ELEMENTS_MAX
+            chosen = (self._crew.on_loop if on_loop else self._crew.next)(len(waiting))
             if chosen is None:
                 return
             if self._delays and self._held_back(now):
@@ -265,18 +266,14 @@ class Lane:
     def _inline(self, batch: list[Entry]) -> bool:
         if not self._quick:
             return False
-        elements = sum(array.size for entry in batch for array in entry.inputs.values())
-        return elements <= INLINE_ELEMENTS_MAX
+        return sum(map(_elements, batch)) <= INLINE_ELEMENTS_MAX
 
     def _finish(self, seat: Seat, outcome: Outcome) -> None:
         batch, seat.batch = seat.batch, []
         now = self._clock()
         stats = self.stats
-        if outcome.cpu_s is not None and self._quick:
-            self._cpu_s += _SMOOTHING * (outcome.cpu_s - self._cpu_s)
-            self._quick = self._cpu_s <= INLINE_SLACK * self.policy.inline_s_max
-        if outcome.compute_s > LOOP_HELD_S_MAX:
-            self._quick = False
+        if self._was_quick:
+            self._weigh(outcome)
         self._splits = self._splits and outcome.splits
         stats.compute.observe(outcome.compute_s)
         stats.batch_rows.observe(float(sum(entry.rows for entry in batch)))
@@ -304,6 +301,14 @@ class Lane:
         elif self._crew.idle:
             self._idle.set()
 
+    def _weigh(self, outcome: Outcome) -> None:
+        """Decide where the next batch runs."""
+        if outcome.cpu_s is not None:
+            self._cpu_s += _SMOOTHING * (outcome.cpu_s - self._cpu_s)
+        if outcome.compute_s > LOOP_HELD_S_MAX:
+            self._cpu_s = max(self._cpu_s, outcome.compute_s)  # off the loop until many batches were quick again
+        self._quick = self._cpu_s <= INLINE_SLACK * self.policy.inline_s_max
+
     def _sweep(self) -> None:
         """Tell those past their deadline, waiting or running; stops when nothing is there."""
         now = self._clock()
@@ -320,6 +325,10 @@ class Lane:
             self._loop.call_soon_threadsafe(self._finish, seat, outcome)
         except RuntimeError:
             return  # the loop is gone, and those who asked with it
+
+
+def _elements(entry: Entry) -> int:
+    return sum(array.size for array in entry.inputs.values())
 
 
 def _record(batch: list[Entry], outcome: Outcome) -> None:
