@@ -222,4 +222,6 @@ def _told(served: Served, serial: int) -> Model:
         str(served.state),
         served.reason,
         served.running(),
+        served.speaks,
+        served.embeds,
     )

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeAlias, runtime_checkable
 
+from tidemill.core.generation import Speaks
 from tidemill.core.package import Indexed, ModelConfig, ModelEntry, ModelPackage, VersionPolicy
 from tidemill.core.request import Caller, InferenceRequest, Piece, Usage
 from tidemill.core.running import Counts, Running
@@ -50,6 +51,26 @@ EngineFactory: TypeAlias = Callable[[ModelPackage, int], Engine]
 """(package, threads) -> Engine; where the engine `Forks`, each fork runs with `threads` of its own."""
 
 
+class Generator(Protocol):
+    """A loaded language model: answers many at once, each word by word.
+
+    Life: built and closed by the fleet; belongs to the loop that built it. `speaks` says what it is.
+    """
+
+    speaks: Speaks
+
+    def run(self, request: InferenceRequest) -> AbstractAsyncContextManager[Pieces]:
+        """Answer `Generate` with pieces of `deltas`, `Tokenise` with one piece; the last piece carries `usage`. Leaving
+        early stops the work within one step and frees what it held.
+
+        Raises `WrongValue` for what cannot fit or cannot be met, `NotOffered` for what this engine cannot do,
+        `Overloaded`, `DeadlineExceeded`, `EngineFailed`.
+        """
+
+    async def close(self) -> None:
+        """End what runs with `ModelNotReady`, give memory and processes back."""
+
+
 class Served(Protocol):
     """One version of a model, as doors and admission see it.
 
@@ -75,6 +96,14 @@ class Served(Protocol):
     @property
     def accepts(self) -> tuple[str, ...]:
         """Media types that the model's steps read, `*/*` for all; empty where it takes tensors alone."""
+
+    @property
+    def speaks(self) -> Speaks | None:
+        """What it is as a language model; None for one that takes tensors."""
+
+    @property
+    def embeds(self) -> bool:
+        """Whether it answers `Embed`."""
 
     @property
     def price_nanos(self) -> int: ...

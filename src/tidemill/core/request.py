@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import msgspec
 
+from tidemill.core.errors import NotOffered
+from tidemill.core.generation import Delta, Embed, Generate, Tokenise
 from tidemill.core.tensor import Tensors
 
 RAW = "data"
@@ -22,6 +26,9 @@ class Predict(msgspec.Struct, frozen=True, gc=False):
     media: str = ""
 
 
+Work: TypeAlias = Predict | Generate | Embed | Tokenise
+
+
 class InferenceRequest(msgspec.Struct, frozen=True, gc=False):
     """One question to one version of one model, validated by the door that took it.
 
@@ -31,25 +38,38 @@ class InferenceRequest(msgspec.Struct, frozen=True, gc=False):
 
     model: str
     version: int
-    work: Predict
+    work: Work
     request_id: str
     charge_id: str
     deadline: float
     traceparent: str = ""
 
+    @property
+    def tensors(self) -> Predict:
+        """The work of a request to a model of tensors. Raises `NotOffered` for any other."""
+        if not isinstance(self.work, Predict):
+            raise NotOffered(f"model {self.model!r} takes tensors; it neither generates text nor embeds it")
+        return self.work
+
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
-    """What a reply counts for. `rows` is the size of the batch dimension, 1 for a model without one."""
+    """What a reply counts for. `rows` is the size of the batch dimension, 1 for a model without one. Tokens are those
+    of a language model: `cached_tokens` of the prompt's needed no work."""
 
     calls: int = 1
     rows: int = 1
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
 
 
 class Piece(msgspec.Struct, frozen=True, gc=False):
-    """A part of a reply. The last one carries `usage`, and a door holds it back until its charge is durable."""
+    """A part of a reply: tensors, or words. The last one carries `usage`, and a door holds it back until its charge is
+    durable."""
 
     tensors: Tensors
     usage: Usage | None = None
+    deltas: tuple[Delta, ...] = ()
 
 
 class Caller(msgspec.Struct, frozen=True):

@@ -76,14 +76,14 @@ class EnsembleRun:
             raise StopAsyncIteration
         self._done = True
         started = time.monotonic()
-        values: dict[str, Any] = dict(self._request.work.inputs)
+        values: dict[str, Any] = dict(self._request.tensors.inputs)
         for ready in self._ensemble.stages:
             try:
                 values = await self._stage(ready, values)
             except TidemillError as error:
                 told = f"{ready.where}: {error.message}"
                 raise type(error)(told, retry_after_s=error.retry_after_s) from error
-        wanted = self._request.work.outputs
+        wanted = self._request.tensors.outputs
         outputs = {
             spec.name: given(values, spec)
             for spec in self._ensemble.signature.outputs

@@ -8,12 +8,14 @@ import logging
 import time
 import weakref
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 
 import msgspec
 
+from tidemill.core.contracts import Pieces
 from tidemill.core.errors import ModelNotReady, TidemillError, UnknownLabel, UnknownModel, UnknownVersion
 from tidemill.core.package import ModelPackage
 from tidemill.core.request import InferenceRequest, Piece, Usage
@@ -250,9 +252,11 @@ class LocalFleet:
         """Raises what `find` raises for a version that was unloaded before anybody held it."""
         return self._held(name, version).price_nanos
 
-    def run(self, request: InferenceRequest) -> Run | RawRun | EnsembleRun:
+    def run(self, request: InferenceRequest) -> AbstractAsyncContextManager[Pieces]:
         replica = self._held(request.model, request.version)
-        if request.work.media:
+        if replica.generator is not None:
+            return replica.generator.run(request)
+        if request.tensors.media:
             return RawRun(self, replica, request, self._threads, self._policy.steps)
         if replica.ensemble is not None:
             return EnsembleRun(self, replica, replica.ensemble, request, self._threads, self._policy.steps)
@@ -351,5 +355,5 @@ class Run:
             # An error's trace holds this frame, the frame this object, this object the future, the future the error: a
             # ring that would keep the request's tensors until the next collection.
             self._future = future = None
-        count = rows(self._request.work.inputs) if self._replica.batched else 1
+        count = rows(self._request.tensors.inputs) if self._replica.batched else 1
         return Piece(tensors, Usage(calls=1, rows=count or 1))

@@ -43,6 +43,7 @@ class Mirrored:
         "_refusals",
         "_running",
         "accepts",
+        "embeds",
         "labels",
         "name",
         "platform",
@@ -50,6 +51,7 @@ class Mirrored:
         "reason",
         "serial",
         "signature",
+        "speaks",
         "state",
         "version",
         "waiting",
@@ -63,6 +65,8 @@ class Mirrored:
         self.labels = model.labels
         self.platform = model.platform
         self.accepts = model.accepts
+        self.speaks = model.speaks
+        self.embeds = model.embeds
         self._running = model.running
         self.price_nanos = model.price_nanos
         self.state = model.state

@@ -61,7 +61,7 @@ class RawRun:
             raise StopAsyncIteration
         self._done = True
         replica, request = self._replica, self._request
-        sent: bytes = request.work.inputs[RAW].reshape(-1)[0]
+        sent: bytes = request.tensors.inputs[RAW].reshape(-1)[0]
         values = await self._threads.run(replica.steps.pre, {RAW: sent}, request.deadline)
         inputs = check_inputs(replica.signature, values)
         each = replica.package.config.each

@@ -60,7 +60,7 @@ class RemoteReply:
         peer, request, caller = self._peer, self._request, self._caller
         if peer.paused:
             await peer.writable()
-        heads, buffers, size = pack_tensors(request.work.inputs)
+        heads, buffers, size = pack_tensors(request.tensors.inputs)
         header = encode(
             Infer(
                 request.model,
@@ -70,8 +70,8 @@ class RemoteReply:
                 request.request_id,
                 request.charge_id,
                 request.deadline - time.monotonic(),
-                request.work.outputs,
-                request.work.media,
+                request.tensors.outputs,
+                request.tensors.media,
                 request.traceparent,
                 heads,
             )

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 import msgspec
 
+from tidemill.core.contracts import Generator
+from tidemill.core.generation import Speaks
 from tidemill.core.package import ModelPackage
 from tidemill.core.running import Counts, Running
 from tidemill.core.tensor import Signature
@@ -75,6 +77,12 @@ class Replica:
         self.reason = ""
         self.stats = ModelStats()
         self.lane: Lane | None = None
+        self.generator: Generator | None = None
+        self.embeds = False
+
+    @property
+    def speaks(self) -> Speaks | None:
+        return self.generator.speaks if self.generator else None
 
     @property
     def accepts(self) -> tuple[str, ...]:

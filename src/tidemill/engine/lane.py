@@ -118,7 +118,7 @@ class Lane:
                 f"{len(self._waiting)} requests wait for model {request.model!r}, the most allowed (--queue-max)",
                 retry_after_s=1.0,
             )
-        work = request.work
+        work = request.tensors
         rows, key = 1, None
         if policy.batched and self._splits:
             rows = rows_of(work.inputs)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tidemill.core.generation import Speaks
 from tidemill.core.running import Running
 from tidemill.core.tensor import Signature
 from tidemill.wire.tensors import TensorHead
@@ -132,6 +133,8 @@ class Model(msgspec.Struct, frozen=True):
     state: str
     reason: str
     running: Running
+    speaks: Speaks | None = None
+    embeds: bool = False
 
 
 class Table(msgspec.Struct, frozen=True):

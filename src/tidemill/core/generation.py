@@ -1,0 +1,102 @@
+"""What a language model is asked, and what it says: prompts, how tokens are chosen, and the words as they come; used in
+every process. Values are checked by the door that took them; an engine refuses what it cannot do, and fakes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Finish = Literal["", "stop", "length", "tool_calls", "cancelled"]
+"""Why a choice ended, in OpenAI's words; "" while it goes on."""
+
+
+class Sampling(msgspec.Struct, frozen=True, gc=False):
+    """How the next token is chosen. Names and ranges are OpenAI's, those of `top_k`, `min_p` and `repetition_penalty`
+    vLLM's.
+
+    `max_tokens` 0 is as many as the context still holds. `temperature` 0 takes the likeliest. `seed` None draws anew.
+    `stop` ends a choice before the first of these strings, which is not told. `logprobs` None tells none, else those of
+    the chosen token and so many others at each place.
+    """
+
+    max_tokens: int = 0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    logprobs: int | None = None
+    ignore_eos: bool = False
+
+
+class Constraint(msgspec.Struct, frozen=True, gc=False):
+    """What the words must be: any JSON (`json`, `text` empty), JSON that fits the schema in `text` (`json_schema`), a
+    match of the regular expression `regex`, or a sentence of the EBNF grammar `grammar`."""
+
+    kind: Literal["json", "json_schema", "regex", "grammar"]
+    text: str = ""
+
+
+class Generate(msgspec.Struct, frozen=True, gc=False):
+    """Words after a prompt.
+
+    Exactly one of `messages` (chat: OpenAI's message objects, worded by the model's own template, which may be given
+    `tools`: OpenAI's tool objects), `prompt` (text as it is) and `tokens` is given; `choices` are drawn from it.
+    """
+
+    messages: tuple[dict[str, Any], ...] = ()
+    tools: tuple[dict[str, Any], ...] = ()
+    prompt: str = ""
+    tokens: tuple[int, ...] = ()
+    choices: int = 1
+    sampling: Sampling = Sampling()
+    constraint: Constraint | None = None
+
+
+class Embed(msgspec.Struct, frozen=True, gc=False):
+    """A vector for each text, or for each list of tokens. `dimensions` 0 is as long as the model makes them; fewer are
+    the first ones, of length 1 again. The answer is one tensor `embedding`, FP32 [texts, dimensions]."""
+
+    texts: tuple[str, ...] = ()
+    tokens: tuple[tuple[int, ...], ...] = ()
+    dimensions: int = 0
+
+
+class Tokenise(msgspec.Struct, frozen=True, gc=False):
+    """The tokens of a text or, worded by the model's template, of messages: one tensor `tokens`, INT64 [tokens]. With
+    `tokens` instead, the text that they stand for: one `Delta`."""
+
+    text: str = ""
+    messages: tuple[dict[str, Any], ...] = ()
+    tools: tuple[dict[str, Any], ...] = ()
+    tokens: tuple[int, ...] = ()
+    special: bool = True
+
+
+class Delta(msgspec.Struct, frozen=True, gc=False):
+    """The next words of one choice. `text` is whole characters; what may become a stop string is held back until it is
+    known not to. `tokens` are those that were drawn since the delta before, `logprobs` theirs (where asked for), `top`
+    the likeliest others at each place, (token, text, logprob). The last of a choice has a `finish`."""
+
+    choice: int
+    text: str
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    top: tuple[tuple[tuple[int, str, float], ...], ...] = ()
+    finish: Finish = ""
+
+
+class Speaks(msgspec.Struct, frozen=True):
+    """What a language model is: how many tokens prompt and answer may have together, how many it knows, and whether it
+    has a template for chat."""
+
+    context_tokens: int
+    vocabulary: int = 0
+    chats: bool = False
