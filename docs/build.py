@@ -52,6 +52,7 @@ MEANINGS = {
     "input.datatype": "An input has another datatype than the model's.",
     "input.shape": "An input has a shape that the model does not take, or its list is ragged.",
     "input.value": "A value does not fit its datatype: too large, NaN for an integer, undecodable base64.",
+    "input.too_long": "Prompt and answer would be longer than the language model's context; shorten one of them.",
     "output.unknown": "An output was asked for that the model does not give.",
     "engine.failed": "The engine broke on this request. The log tells more.",
     "admission.overloaded": "A queue is full. `Retry-After` says when to come back.",

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tidemill.core.contracts import Pieces
-from tidemill.core.errors import DeadlineExceeded, EngineFailed, ModelNotReady, NotOffered, WrongValue
+from tidemill.core.errors import DeadlineExceeded, EngineFailed, ModelNotReady, NotOffered, PromptTooLong, WrongValue
 from tidemill.core.generation import Delta, Finish, Generate, Sampling, Speaks, Tokenise
 from tidemill.core.request import InferenceRequest, Piece, Usage
 
@@ -70,7 +70,7 @@ class FakeGenerator:
         room = CONTEXT_TOKENS - len(prompt)
         wanted = work.sampling.max_tokens
         if room <= 0 or wanted > room:
-            raise WrongValue(f"{len(prompt)} tokens of prompt and {wanted} more exceed {CONTEXT_TOKENS}")
+            raise PromptTooLong(f"{len(prompt)} tokens of prompt and {wanted} more exceed {CONTEXT_TOKENS}")
         if work.sampling.logprobs:
             raise NotOffered("this model tells the logprob of the chosen token alone")
         choices = [
@@ -153,8 +153,10 @@ class _Choice:
 
     def _delta(self, text: str, finish: Finish) -> Delta:
         tokens, self._tokens = tuple(self._tokens), []
-        logprobs = (-0.5,) * len(tokens) if self._sampling.logprobs is not None else ()
-        return Delta(self._index, text, tokens, logprobs, finish=finish)
+        if self._sampling.logprobs is None:
+            return Delta(self._index, text, tokens, finish=finish)
+        spelled = tuple(bytes((token,)).decode("utf-8", "replace") for token in tokens)
+        return Delta(self._index, text, tokens, (-0.5,) * len(tokens), spelled, finish=finish)
 
 
 def _may_become(text: str, stops: tuple[str, ...]) -> int:

@@ -18,7 +18,7 @@ import pytest_asyncio
 
 from fake_generator import FakeGenerator
 from tidemill.core.contracts import Generator
-from tidemill.core.errors import DeadlineExceeded, ModelNotReady, NotOffered, WrongValue
+from tidemill.core.errors import DeadlineExceeded, ModelNotReady, NotOffered, PromptTooLong
 from tidemill.core.generation import Constraint, Delta, Generate, Sampling, Tokenise
 from tidemill.core.request import InferenceRequest, Piece, Predict, Usage
 
@@ -213,16 +213,16 @@ async def test_logprobs_are_told_or_refused_never_made_up(subject: Subject) -> N
     except NotOffered:
         return
     for delta in said.deltas:
-        assert len(delta.logprobs) == len(delta.tokens)
+        assert len(delta.logprobs) == len(delta.spelled) == len(delta.tokens)
         assert all(each <= 0 for each in delta.logprobs)
 
 
 async def test_prompt_longer_than_the_context_is_refused_and_never_cut(subject: Subject) -> None:
     long = "tide " * (subject.generator.speaks.context_tokens + 10)
-    with pytest.raises(WrongValue):
+    with pytest.raises(PromptTooLong):
         await say(subject, Generate(prompt=long, sampling=greedy(max_tokens=4)))
     most = subject.generator.speaks.context_tokens
-    with pytest.raises(WrongValue):
+    with pytest.raises(PromptTooLong):
         await say(subject, Generate(prompt=PROMPT, sampling=greedy(max_tokens=most)))
     await quiet(subject)
 

@@ -35,6 +35,7 @@ def test_every_code_in_the_table_exists() -> None:
 
 @pytest.mark.parametrize("each", OURS)
 def test_error_carries_its_message_and_when_to_come_back(each: type[TidemillError]) -> None:
-    error = each("what happened", retry_after_s=2.0)
+    error = each("what happened", retry_after_s=2.0, param="messages[0]")
     assert str(error) == error.message == "what happened"
     assert error.retry_after_s == 2.0
+    assert error.param == "messages[0]"

@@ -63,7 +63,7 @@ class Generator(Protocol):
         """Answer `Generate` with pieces of `deltas`, `Tokenise` with one piece; the last piece carries `usage`. Leaving
         early stops the work within one step and frees what it held.
 
-        Raises `WrongValue` for what cannot fit or cannot be met, `NotOffered` for what this engine cannot do,
+        Raises `PromptTooLong` for what cannot fit, `WrongValue` for what cannot be met, `NotOffered` for what this engine cannot do,
         `Overloaded`, `DeadlineExceeded`, `EngineFailed`.
         """
 

@@ -10,14 +10,16 @@ from typing import ClassVar
 
 
 class TidemillError(Exception):
-    """Root of the tree. `retry_after_s` is set where waiting helps."""
+    """Root of the tree. `retry_after_s` is set where waiting helps, `param` where one part of the request is to
+    blame: its path there, such as `messages[0].role`."""
 
     code: ClassVar[str] = "internal"
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after_s: float | None = None, param: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.retry_after_s = retry_after_s
+        self.param = param
 
 
 class CallerError(TidemillError):
@@ -144,6 +146,12 @@ class WrongShape(CallerError):
 
 class WrongValue(CallerError):
     code = "input.value"
+
+
+class PromptTooLong(WrongValue):
+    """The prompt, or the prompt and the tokens asked for, exceed what the language model reads at once."""
+
+    code = "input.too_long"
 
 
 class BadMedia(CallerError):

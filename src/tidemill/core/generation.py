@@ -82,21 +82,25 @@ class Tokenise(msgspec.Struct, frozen=True, gc=False):
 
 class Delta(msgspec.Struct, frozen=True, gc=False):
     """The next words of one choice. `text` is whole characters; what may become a stop string is held back until it is
-    known not to. `tokens` are those that were drawn since the delta before, `logprobs` theirs (where asked for), `top`
-    the likeliest others at each place, (token, text, logprob). The last of a choice has a `finish`."""
+    known not to. `tokens` are those that were drawn since the delta before, `logprobs` and `spelled` (each by itself) are
+    theirs where logprobs were asked for, `top` the likeliest others at each place, (token, text, logprob). The last of
+    a choice has a `finish`."""
 
     choice: int
     text: str
     tokens: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
+    spelled: tuple[str, ...] = ()
     top: tuple[tuple[tuple[int, str, float], ...], ...] = ()
     finish: Finish = ""
 
 
 class Speaks(msgspec.Struct, frozen=True):
-    """What a language model is: how many tokens prompt and answer may have together, how many it knows, and whether it
-    has a template for chat."""
+    """What a language model is: how many tokens prompt and answer may have together, how many it knows, whether it
+    has a template for chat, and whether that tells `tools`, their calls and what came of them; where it does not, they
+    are put into words before the messages reach it."""
 
     context_tokens: int
     vocabulary: int = 0
     chats: bool = False
+    tools: bool = False

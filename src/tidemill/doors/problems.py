@@ -43,6 +43,7 @@ PROBLEMS: dict[str, tuple[int, Status]] = {
     "input.datatype": (400, Status.INVALID_ARGUMENT),
     "input.shape": (400, Status.INVALID_ARGUMENT),
     "input.value": (400, Status.INVALID_ARGUMENT),
+    "input.too_long": (400, Status.INVALID_ARGUMENT),
     "input.media": (400, Status.INVALID_ARGUMENT),
     "output.unknown": (400, Status.INVALID_ARGUMENT),
     "engine.refused": (400, Status.INVALID_ARGUMENT),

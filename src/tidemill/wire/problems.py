@@ -13,6 +13,7 @@ class Problem(msgspec.Struct, frozen=True, array_like=True):
     code: str
     message: str
     retry_after_s: float | None = None
+    param: str | None = None
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -22,7 +23,7 @@ _CLASSES: dict[str, type[TidemillError]] = {}
 
 def header_of(error: TidemillError) -> bytes:
     message = error.message.encode("utf-8", "replace").decode()
-    return _ENCODER.encode(Problem(error.code, message, error.retry_after_s))
+    return _ENCODER.encode(Problem(error.code, message, error.retry_after_s, error.param))
 
 
 def error_of(header: bytes) -> TidemillError:
@@ -34,4 +35,4 @@ def error_of(header: bytes) -> TidemillError:
         for each in known:
             _CLASSES.setdefault(each.code, each)
     kind = _CLASSES.get(problem.code, ServiceError)
-    return kind(problem.message, retry_after_s=problem.retry_after_s)
+    return kind(problem.message, retry_after_s=problem.retry_after_s, param=problem.param)
