@@ -63,8 +63,8 @@ class Generator(Protocol):
         """Answer `Generate` with pieces of `deltas`, `Tokenise` with one piece; the last piece carries `usage`. Leaving
         early stops the work within one step and frees what it held.
 
-        Raises `PromptTooLong` for what cannot fit, `WrongValue` for what cannot be met, `NotOffered` for what this engine cannot do,
-        `Overloaded`, `DeadlineExceeded`, `EngineFailed`.
+        Raises `PromptTooLong` for what cannot fit, `WrongValue` for what cannot be met, `NotOffered` for what this
+        engine cannot do, `Overloaded`, `DeadlineExceeded`, `EngineFailed`.
         """
 
     async def close(self) -> None:
