@@ -13,6 +13,7 @@ from typing import Any
 from tidemill.core.contracts import Pieces, Served
 from tidemill.core.errors import InvalidKey, MissingKey, RefusedModel, UnknownLabel, UnknownModel, UnknownVersion
 from tidemill.core.package import Indexed, ModelConfig, ModelEntry, VersionPolicy
+from tidemill.core.price import Tariff
 from tidemill.core.request import Caller, InferenceRequest, Piece, Usage
 from tidemill.core.running import Counts, Running
 from tidemill.core.tensor import Signature, Tensors, TensorSpec, rows
@@ -36,7 +37,7 @@ def echo(inputs: Tensors) -> Tensors:
 
 class FakeServed:
     platform = "fake"
-    price_nanos = 1
+    tariff = Tariff(1)
     waiting = 0
     labels: tuple[str, ...] = ()
     state = "AVAILABLE"

@@ -80,7 +80,7 @@ def told(served: Iterable[Served]) -> Table:
             tuple(each.labels),
             each.platform,
             each.accepts,
-            each.price_nanos,
+            each.tariff,
             "AVAILABLE",
             "",
             each.running(),

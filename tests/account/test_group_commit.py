@@ -97,7 +97,7 @@ async def test_row_is_seen_by_another_connection_when_its_future_is_done(tmp_pat
     with closing(database.connect(tmp_path)) as writer, closing(database.connect(tmp_path)) as reader:
         commits = GroupCommit(lambda rows: ledger.book(writer, rows), 100)
         for number in range(5):
-            await commits.write((f"c{number}", "t", "k", "m", 1, "r", 1, 1, 3, 0))
+            await commits.write((f"c{number}", "t", "k", "m", 1, "r", 1, 1, 3, 0, 0, 0, 0))
             assert ledger.total(reader) == (number + 1, 3 * (number + 1))
         await commits.close()
 

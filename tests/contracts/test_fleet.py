@@ -92,7 +92,7 @@ async def test_what_is_found_can_be_asked(fleet: Fleet) -> None:
     served = fleet.find("m")
     served.signature.check({"x": X})
     assert served.waiting == 0
-    assert served.price_nanos > 0
+    assert served.tariff.call_nanos > 0
     served.failed("input.shape")
 
 

@@ -13,6 +13,7 @@ from small_engines import ask
 from tidemill.account.group_commit import GroupCommit
 from tidemill.account.ledger import DurableLedger, FreeLedger
 from tidemill.core.contracts import Ledger
+from tidemill.core.price import Tariff
 from tidemill.core.request import Caller, Usage
 from tidemill.store import database
 from tidemill.store import ledger as charges
@@ -25,7 +26,7 @@ Booked = tuple[Ledger, Callable[[], int]]
 async def _durable(folder: Path) -> AsyncIterator[Booked]:
     with closing(database.connect(folder)) as writer, closing(database.connect(folder)) as reader:
         commits = GroupCommit(lambda rows: charges.book(writer, rows), 100)
-        yield DurableLedger(commits, lambda model, version: 5), lambda: charges.total(reader)[0]
+        yield DurableLedger(commits, lambda model, version: Tariff(5)), lambda: charges.total(reader)[0]
         await commits.close()
 
 

@@ -276,7 +276,7 @@ async def test_what_does_not_fit_together_is_told(
 async def test_a_price_of_its_own_is_the_price_of_a_call(fleet: LocalFleet) -> None:
     await fleet.load(adding("a"))
     await fleet.load(chain("aa", stage("a"), stage("a"), price=Price(call_nanos=3)))
-    assert fleet.price_nanos("aa", 1) == 3
+    assert fleet.tariff("aa", 1).call_nanos == 3
 
 
 async def test_a_text_goes_through_steps_and_stages(fleet: LocalFleet, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ async def test_model_that_is_loaded_answers_and_says_what_it_is(fleet: LocalFlee
     replica = await fleet.load(package)
     assert fleet.find("m") is fleet.find("m", 1) is replica
     assert (replica.state, replica.reason, replica.platform) == (State.AVAILABLE, "", "onnxruntime_onnx")
-    assert (replica.batched, replica.rows_max, replica.price_nanos, replica.waiting) == (True, 8, 7, 0)
+    assert (replica.batched, replica.rows_max, replica.tariff.call_nanos, replica.waiting) == (True, 8, 7, 0)
     assert [spec.name for spec in replica.signature.outputs] == ["up", "down"]
 
 
@@ -223,7 +223,7 @@ async def test_version_that_is_unloaded_is_not_found_and_answers_those_who_found
     with pytest.raises(UnknownVersion, match="served are 2"):
         fleet.find("m", 1)
     assert await values(fleet, 1, 4.0) == [8.0]
-    assert (first.closed, fleet.price_nanos("m", 1)) == (0, 7)
+    assert (first.closed, fleet.tariff("m", 1).call_nanos) == (0, 7)
     assert [(each.version, each.state) for each in fleet.versions("m")] == [(1, "UNLOADING"), (2, "AVAILABLE")]
     del held
     await asyncio.wait_for(unloading, WAIT_S_MAX)
@@ -351,8 +351,8 @@ async def test_config_of_the_model_beats_the_service_s() -> None:
     package = small(1, batching=Batching(batched=False, max_batch=3), price=Price(call_nanos=0))
     replica = Replica(package, POLICY)
     replica.adopt(ROWS)
-    assert (replica.batched, replica.rows_max, replica.price_nanos) == (False, 3, 0)
-    assert Replica(crafted.echo_package(), POLICY).price_nanos == 7
+    assert (replica.batched, replica.rows_max, replica.tariff.call_nanos) == (False, 3, 0)
+    assert Replica(crafted.echo_package(), POLICY).tariff.call_nanos == 7
 
 
 @pytest.mark.parametrize(("own", "given"), [(None, "bf16"), ("auto", "auto")])

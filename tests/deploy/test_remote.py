@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
 
 from fakes import CALLER, HALVE, FakeServed, FakeService, halve
 from links import linked, told
+from tidemill.core.contracts import Pieces
 from tidemill.core.errors import (
     FrameTooLarge,
     LinkLost,
@@ -20,7 +23,8 @@ from tidemill.core.errors import (
     UnknownModel,
     UnknownVersion,
 )
-from tidemill.core.request import InferenceRequest, Predict, Usage
+from tidemill.core.price import Tariff
+from tidemill.core.request import InferenceRequest, Piece, Predict, Usage
 from tidemill.core.tensor import Tensors
 from tidemill.deploy.mirror import Mirror, Refusals
 from tidemill.wire.messages import Failures, Model, Table
@@ -50,6 +54,25 @@ async def test_charge_is_the_callers_and_is_booked_before_the_answer_goes_out() 
             assert piece.usage == Usage(calls=1, rows=3)
         assert service.ledger.booked == {"c": Usage(calls=1, rows=3)}
     assert service.gate.held == 0
+
+
+async def test_tokens_and_their_prices_come_through_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    service, used = FakeService(), Usage(1, 3, 1000, 7, 900)
+
+    @asynccontextmanager
+    async def run(request: InferenceRequest) -> AsyncIterator[Pieces]:
+        async def pieces() -> Pieces:
+            yield Piece({"y": X}, used)
+
+        yield pieces()
+
+    monkeypatch.setattr(service.fleet, "run", run)
+    monkeypatch.setattr(service.fleet.models[0], "tariff", Tariff(1, 2, 3, 4))
+    async with linked(service, service.fleet.models, charging=True) as ends:
+        assert ends.fleet.find("half").tariff == Tariff(1, 2, 3, 4)
+        async with ends.fleet.run(asked(), CALLER) as found:
+            assert (await anext(found)).usage == used
+        assert service.ledger.booked == {"c": used}
 
 
 async def test_answer_that_cannot_be_worded_is_not_charged() -> None:

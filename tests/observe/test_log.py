@@ -156,7 +156,7 @@ async def test_neither_payload_nor_key_is_logged_on_the_whole_way(
         commits = GroupCommit(book, 10)
         fleet = LocalFleet(FleetPolicy("auto", 1, 1, 8, 10, 0.0, 1))
         keys = Keys(lambda: accounts.epoch(connection), lambda: accounts.all_keys(connection))
-        service = Service(keys, BoundedQueue(9, lambda: False), DurableLedger(commits, fleet.price_nanos), fleet)
+        service = Service(keys, BoundedQueue(9, lambda: False), DurableLedger(commits, fleet.tariff), fleet)
         served = await fleet.load(crafted.package(crafted.save(tmp_path / "m", crafted.identity(8, ["rows"]))))
         await fleet.load(crafted.package(tmp_path / "gone.onnx"))
         caller = admit(service, made.key, served)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tidemill.core.errors import InvalidSetting
-from tidemill.store import accounts, database
+from tidemill.store import accounts, database, ledger
 
 
 def test_folder_and_file_are_made_for_their_owner_alone(tmp_path: Path) -> None:
@@ -45,6 +45,19 @@ def test_older_database_is_brought_up_to_date_and_keeps_what_it_holds(
     with closing(database.connect(tmp_path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (len(everything),)
         assert len(accounts.all_keys(connection)) == 1
+
+
+def test_charges_of_before_there_were_tokens_stay_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = database.MIGRATIONS
+    monkeypatch.setattr(database, "MIGRATIONS", everything[:2])
+    with closing(database.connect(tmp_path)) as connection:
+        connection.execute("INSERT INTO charges VALUES ('c', 't', 'k', 'm', 1, 'r', 1, 2, 3, 1000)")
+    monkeypatch.setattr(database, "MIGRATIONS", everything)
+    with closing(database.connect(tmp_path)) as connection:
+        (old,) = ledger.charges(connection, "r")
+        assert old == ledger.ChargeRow("c", "t", "k", "m", 1, "r", 1, 2, 3, 1000)
+        assert (old.prompt_tokens, old.completion_tokens, old.cached_tokens) == (0, 0, 0)
+        assert ledger.total(connection) == (1, 3)
 
 
 def test_migration_that_fails_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,9 +19,12 @@ def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
         yield made
 
 
+TOKENS = {"prompt_tokens": 4, "completion_tokens": 5, "cached_tokens": 2}
+
+
 def row(number: int, **other: Any) -> tuple[Any, ...]:
     told = {"id": f"c{number}", "tenant": "t", "key": "k", "model": "m", "version": 1, "request_id": "r"}
-    return tuple((told | {"calls": 1, "rows": 2, "nanos": 3, "at": 1000} | other).values())
+    return tuple((told | {"calls": 1, "rows": 2, "nanos": 3, "at": 1000, **TOKENS} | other).values())
 
 
 def test_row_comes_back_as_it_was_booked_for_another_connection(connection: sqlite3.Connection, tmp_path: Path) -> None:
@@ -64,6 +67,13 @@ def test_usage_is_summed_by_tenant_key_and_model(connection: sqlite3.Connection)
     ]
     assert sum(each.calls for each in ledger.usage(connection)) == 6
     assert ledger.usage(connection, "nobody") == []
+
+
+def test_tokens_are_summed_beside_calls(connection: sqlite3.Connection) -> None:
+    ledger.book(connection, [row(1), row(2), row(3, prompt_tokens=0, completion_tokens=0, cached_tokens=0)])
+    (found,) = ledger.usage(connection)
+    assert (found.prompt_tokens, found.completion_tokens, found.cached_tokens) == (8, 10, 4)
+    assert (found.calls, found.nanos) == (3, 9)
 
 
 @settings(deadline=None)

@@ -7,33 +7,37 @@ from collections.abc import Callable
 from types import TracebackType
 
 from tidemill.account.group_commit import GroupCommit
+from tidemill.core.errors import LedgerUnavailable
+from tidemill.core.price import Tariff
 from tidemill.core.request import Caller, InferenceRequest, Usage
 
-PriceOf = Callable[[str, int], int]
-"""(model, version) -> nano-units a call."""
+TariffOf = Callable[[str, int], Tariff]
+"""(model, version) -> its prices."""
+NANOS_MAX = 2**63 - 1
+"""What the database holds in one charge."""
 
 
 class DurableLedger:
-    """`Ledger` that books through a group commit, at one price a call."""
+    """`Ledger` that books through a group commit, at the prices of each model."""
 
-    def __init__(self, commits: GroupCommit, price_of: PriceOf) -> None:
+    def __init__(self, commits: GroupCommit, tariff_of: TariffOf) -> None:
         self._commits = commits
-        self._price_of = price_of
+        self._tariff_of = tariff_of
 
     def charge(self, caller: Caller, request: InferenceRequest) -> DurableCharge:
-        return DurableCharge(self._commits, caller, request, self._price_of(request.model, request.version))
+        return DurableCharge(self._commits, caller, request, self._tariff_of(request.model, request.version))
 
 
 class DurableCharge:
     """The price is taken when the request is admitted: a price that changes meanwhile does not touch it."""
 
-    __slots__ = ("_caller", "_commits", "_price_nanos", "_request")
+    __slots__ = ("_caller", "_commits", "_request", "_tariff")
 
-    def __init__(self, commits: GroupCommit, caller: Caller, request: InferenceRequest, price_nanos: int) -> None:
+    def __init__(self, commits: GroupCommit, caller: Caller, request: InferenceRequest, tariff: Tariff) -> None:
         self._commits = commits
         self._caller = caller
         self._request = request
-        self._price_nanos = price_nanos
+        self._tariff = tariff
 
     async def __aenter__(self) -> DurableCharge:
         self._commits.open_count += 1
@@ -46,6 +50,9 @@ class DurableCharge:
 
     async def settle(self, usage: Usage) -> None:
         request, caller = self._request, self._caller
+        nanos = self._tariff.nanos(usage)
+        if nanos > NANOS_MAX:
+            raise LedgerUnavailable(f"a charge of {nanos} nano-units is more than one charge can be, {NANOS_MAX}")
         await self._commits.write(
             (
                 request.charge_id,
@@ -56,8 +63,11 @@ class DurableCharge:
                 request.request_id,
                 usage.calls,
                 usage.rows,
-                self._price_nanos * usage.calls,
+                nanos,
                 int(time.time() * 1000),
+                usage.prompt_tokens,
+                usage.completion_tokens,
+                usage.cached_tokens,
             )
         )
 

@@ -218,7 +218,7 @@ def _told(served: Served, serial: int) -> Model:
         tuple(served.labels),
         served.platform,
         served.accepts,
-        served.price_nanos,
+        served.tariff,
         str(served.state),
         served.reason,
         served.running(),

@@ -140,7 +140,17 @@ class Link:
                     if usage is None:
                         stream.piece(encode(Answer(heads, 0, 0, booked=False)), buffers, size)
                         continue
-                    answer = encode(Answer(heads, usage.calls, usage.rows, booked=not behind.charging))
+                    answer = encode(
+                        Answer(
+                            heads,
+                            usage.calls,
+                            usage.rows,
+                            not behind.charging,
+                            usage.prompt_tokens,
+                            usage.completion_tokens,
+                            usage.cached_tokens,
+                        )
+                    )
                     if not behind.charging:
                         stream.end(answer, buffers, size)
                         return

@@ -107,6 +107,9 @@ def fleet_policy(settings: Settings) -> FleetPolicy:
         load_s_max=settings.load_timeout_s,
         drain_s_max=settings.drain_ms / 1000,
         openvino_precision=settings.openvino_precision,
+        prompt_token_nanos=settings.prompt_token_nanos,
+        completion_token_nanos=settings.completion_token_nanos,
+        cached_token_nanos=None if settings.cached_token_nanos < 0 else settings.cached_token_nanos,
     )
 
 
@@ -163,7 +166,7 @@ class Owner:
         )
         self.fleet = LocalFleet(fleet_policy(settings))
         self.models = Controller(self.fleet, settings.models, wanted, control_policy(settings, whole))
-        ledger = FreeLedger() if settings.no_charge else DurableLedger(self.commits, self.fleet.price_nanos)
+        ledger = FreeLedger() if settings.no_charge else DurableLedger(self.commits, self.fleet.tariff)
         self.service = Service(self.keys, self.gate, ledger, self.fleet, self.models)
         self.view = View(self)
         doors = application.build(

@@ -10,6 +10,8 @@ import click
 from tidemill.cli.common import json_option, print_json, print_table, setting_options, settled, size, units
 from tidemill.cli.remote import ask, remote_options
 
+PRICES = ("call_nanos", "prompt_token_nanos", "completion_token_nanos", "cached_token_nanos")
+
 
 @click.command("ls")
 @remote_options
@@ -77,7 +79,7 @@ def _list_served(models: list[dict[str, Any]], as_json: bool) -> None:
 
 @click.command("show")
 @click.argument("model")
-@setting_options("models", "engine", "threads", "max_batch", "call_nanos")
+@setting_options("models", "engine", "threads", "max_batch", *PRICES)
 @json_option
 def show_command(model: str, as_json: bool, config: Path | None, **flags: Any) -> None:
     """Show a model: versions, signature, engine, how it batches, price.
@@ -108,7 +110,11 @@ def show_command(model: str, as_json: bool, config: Path | None, **flags: Any) -
                 "stages": [stage.model for stage in package.config.stage],
                 "batched": replica.batched,
                 "max_batch": replica.rows_max if replica.batched else 1,
-                "price_nanos": replica.price_nanos,
+                "price_nanos": replica.tariff.call_nanos,
+                "prompt_token_nanos": replica.tariff.prompt_token_nanos,
+                "completion_token_nanos": replica.tariff.completion_token_nanos,
+                "cached_token_nanos": replica.tariff.cached_token_nanos,
+                "price": replica.tariff.words(units),
                 "warm_up_s": warm_up_s if warm_up_s < float("inf") else None,
             }
             if engine is not None:
@@ -142,4 +148,4 @@ def _print(told: dict[str, Any]) -> None:
     alone = "one request at a time: no batch dimension"
     batching = f"up to {told['max_batch']} rows together" if told["batched"] else alone
     click.echo(f"  batches  {'each stage on its own' if told['stages'] else batching}")
-    click.echo(f"  price    {units(told['price_nanos'])} a call")
+    click.echo(f"  price    {told['price']}")

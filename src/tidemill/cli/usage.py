@@ -12,6 +12,16 @@ import click
 from tidemill.cli.common import json_option, print_json, print_table, setting_options, settled, units
 from tidemill.cli.remote import ask, remote_options
 
+COUNTED = {
+    "calls": "calls",
+    "rows": "rows",
+    "prompt_tokens": "tokens in",
+    "cached_tokens": "cached",
+    "completion_tokens": "tokens out",
+}
+ALWAYS = ("calls", "rows")
+"""Tokens are shown where some were used."""
+
 
 @click.command("usage")
 @click.option("--tenant", help="Of this tenant only.")
@@ -28,7 +38,7 @@ def usage_command(
     config: Path | None,
     **flags: Any,
 ) -> None:
-    """Show calls and money by tenant, key and model.
+    """Show calls, tokens and money by tenant, key and model.
 
     Reads the data folder (--data-dir), also while a server runs on it, or asks a remote server (--url).
     """
@@ -50,10 +60,18 @@ def usage_command(
     if not rows:
         click.echo("nothing was used yet")
         return
+    counted = [each for each in COUNTED if each in ALWAYS or any(_count(row, each) for row in rows)]
     cells = [
-        (row["tenant"], row["key"], f"{row['model']}@{row['version']}", row["calls"], row["rows"], units(row["nanos"]))
+        (row["tenant"], row["key"], f"{row['model']}@{row['version']}", *(_count(row, each) for each in counted),
+         units(row["nanos"]))
         for row in rows
-    ]
-    calls, rows_sum, nanos = (sum(row[each] for row in rows) for each in ("calls", "rows", "nanos"))
-    cells.append(("total", "", "", calls, rows_sum, units(nanos)))
-    print_table(("tenant", "key", "model", "calls", "rows", "units"), cells, right=("calls", "rows", "units"))
+    ]  # fmt: skip
+    sums = (sum(_count(row, each) for row in rows) for each in counted)
+    cells.append(("total", "", "", *sums, units(sum(row["nanos"] for row in rows))))
+    heads = (*(COUNTED[each] for each in counted), "units")
+    print_table(("tenant", "key", "model", *heads), cells, right=heads)
+
+
+def _count(row: dict[str, Any], name: str) -> int:
+    """0 for tokens that an older service does not tell of."""
+    return int(row.get(name, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tidemill.core import text
+from tidemill.core.price import Tariff
 
 NOTHING = "–"
 NANOS = 1_000_000_000
@@ -57,6 +58,13 @@ def money(nanos: int) -> str:
     units, fraction = divmod(abs(nanos), NANOS)
     digits = f"{fraction:09d}".rstrip("0").ljust(2, "0")
     return f"{sign}{units:,}.{digits}"
+
+
+def price(tariff: Tariff) -> str:
+    """For a narrow place: the price of a call, and whether tokens cost something besides."""
+    if not tariff.by_token:
+        return money(tariff.call_nanos)
+    return f"{money(tariff.call_nanos)} + tokens" if tariff.call_nanos else "by the token"
 
 
 def shape(dimensions: tuple[int, ...] | None) -> str:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from tidemill.core.price import Tariff
 from tidemill.core.tensor import TensorSpec
 
 ModelKey: TypeAlias = tuple[str, int]
@@ -59,6 +60,9 @@ class Model(msgspec.Struct, frozen=True):
     outputs: tuple[TensorSpec, ...] = ()
     accepts: tuple[str, ...] = ()
     price_nanos: int = 0
+    prompt_token_nanos: int = 0
+    completion_token_nanos: int = 0
+    cached_token_nanos: int = 0
     requests: int = 0
     failures: dict[str, int] = msgspec.field(default_factory=dict)
     waiting: int = 0
@@ -71,6 +75,10 @@ class Model(msgspec.Struct, frozen=True):
     @property
     def key(self) -> ModelKey:
         return self.name, self.version
+
+    @property
+    def tariff(self) -> Tariff:
+        return Tariff(self.price_nanos, self.prompt_token_nanos, self.completion_token_nanos, self.cached_token_nanos)
 
     @property
     def p50_s(self) -> float | None:
@@ -112,6 +120,9 @@ class UsageRow(msgspec.Struct, frozen=True):
     version: int
     calls: int
     nanos: int
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
 
 
 class UsageTable(msgspec.Struct, frozen=True):

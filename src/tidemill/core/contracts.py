@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 from tidemill.core.generation import Speaks
 from tidemill.core.package import Indexed, ModelConfig, ModelEntry, ModelPackage, VersionPolicy
+from tidemill.core.price import Tariff
 from tidemill.core.request import Caller, InferenceRequest, Piece, Usage
 from tidemill.core.running import Counts, Running
 from tidemill.core.tensor import Signature, Tensors
@@ -106,7 +107,7 @@ class Served(Protocol):
         """Whether it answers `Embed`."""
 
     @property
-    def price_nanos(self) -> int: ...
+    def tariff(self) -> Tariff: ...
 
     @property
     def state(self) -> str: ...

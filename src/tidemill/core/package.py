@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
+from tidemill.core.price import Price
 from tidemill.core.tensor import Signature, TensorSpec
 from tidemill.core.versions import VersionPolicy, Versions
 
@@ -54,12 +55,6 @@ class Batching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_delay_ms: Annotated[float, msgspec.Meta(ge=0, le=60_000)] | None = None
     preferred: tuple[Annotated[int, msgspec.Meta(ge=1, le=65536)], ...] = ()
     padding: Padding | None = None
-
-
-class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[price]` of `tidemill.toml`; None takes the service's default."""
-
-    call_nanos: Annotated[int, msgspec.Meta(ge=0, le=10**18)] | None = None
 
 
 class Each(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

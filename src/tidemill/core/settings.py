@@ -19,6 +19,7 @@ from typing import Any, get_type_hints
 import platformdirs
 
 from tidemill.core.errors import InvalidSetting
+from tidemill.core.price import CALL_NANOS_MAX, TOKEN_NANOS_MAX
 from tidemill.core.versions import VersionPolicy
 
 ENVIRONMENT_PREFIX = "TIDEMILL_"
@@ -94,7 +95,19 @@ class Settings:
     # money
     no_charge: bool = _setting(False, "Book no charges.")
     call_nanos: int = _setting(
-        1_000_000, "Price of one answered call, where the model names none.", at_least=0, at_most=10**18
+        1_000_000, "Price of one answered call, where the model names none.", at_least=0, at_most=CALL_NANOS_MAX
+    )
+    prompt_token_nanos: int = _setting(
+        0, "Price of one token of a prompt, where the model names none.", at_least=0, at_most=TOKEN_NANOS_MAX
+    )
+    completion_token_nanos: int = _setting(
+        0, "Price of one token of an answer, where the model names none.", at_least=0, at_most=TOKEN_NANOS_MAX
+    )
+    cached_token_nanos: int = _setting(
+        -1,
+        "Price of one token of a prompt that needed no work, where the model names none; -1: as the prompt's others.",
+        at_least=-1,
+        at_most=TOKEN_NANOS_MAX,
     )
     # engine and lane
     engine: str = _setting("auto", "Engine for every model; auto chooses by format.")

@@ -18,6 +18,7 @@ import msgspec
 from tidemill.core.contracts import Pieces
 from tidemill.core.errors import ModelNotReady, TidemillError, UnknownLabel, UnknownModel, UnknownVersion
 from tidemill.core.package import ModelPackage
+from tidemill.core.price import Tariff
 from tidemill.core.request import InferenceRequest, Piece, Usage
 from tidemill.core.tensor import Tensors, rows
 from tidemill.core.text import short
@@ -248,9 +249,9 @@ class LocalFleet:
         why = "; this server's log and `tidemill show` tell why" if replica.state is State.FAILED else ""
         return ModelNotReady(f"model {name!r} version {replica.version} is {replica.state}{why}")
 
-    def price_nanos(self, name: str, version: int) -> int:
+    def tariff(self, name: str, version: int) -> Tariff:
         """Raises what `find` raises for a version that was unloaded before anybody held it."""
-        return self._held(name, version).price_nanos
+        return self._held(name, version).tariff
 
     def run(self, request: InferenceRequest) -> AbstractAsyncContextManager[Pieces]:
         replica = self._held(request.model, request.version)

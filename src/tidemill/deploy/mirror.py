@@ -47,12 +47,12 @@ class Mirrored:
         "labels",
         "name",
         "platform",
-        "price_nanos",
         "reason",
         "serial",
         "signature",
         "speaks",
         "state",
+        "tariff",
         "version",
         "waiting",
     )
@@ -68,7 +68,7 @@ class Mirrored:
         self.speaks = model.speaks
         self.embeds = model.embeds
         self._running = model.running
-        self.price_nanos = model.price_nanos
+        self.tariff = model.tariff
         self.state = model.state
         self.reason = model.reason
         self.waiting = 0

@@ -113,4 +113,5 @@ class RemoteReply:
             return Piece(tensors)
         self._over = True
         self._open = not answer.booked
-        return Piece(tensors, Usage(answer.calls, answer.rows))
+        usage = Usage(answer.calls, answer.rows, answer.prompt_tokens, answer.completion_tokens, answer.cached_tokens)
+        return Piece(tensors, usage)

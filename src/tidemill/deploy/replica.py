@@ -10,6 +10,7 @@ import msgspec
 from tidemill.core.contracts import Generator
 from tidemill.core.generation import Speaks
 from tidemill.core.package import ModelPackage
+from tidemill.core.price import Price, tariff
 from tidemill.core.running import Counts, Running
 from tidemill.core.tensor import Signature
 from tidemill.deploy.stages import ENSEMBLE, Ensemble
@@ -47,6 +48,13 @@ class FleetPolicy(msgspec.Struct, frozen=True):
     load_s_max: float = 600.0
     drain_s_max: float = 10.0
     openvino_precision: str = "f32"
+    prompt_token_nanos: int = 0
+    completion_token_nanos: int = 0
+    cached_token_nanos: int | None = None
+
+    @property
+    def price(self) -> Price:
+        return Price(self.call_nanos, self.prompt_token_nanos, self.completion_token_nanos, self.cached_token_nanos)
 
 
 class Replica:
@@ -65,8 +73,7 @@ class Replica:
         self.waiting_max = package.config.batching.queue_max or policy.waiting_max
         runtime = RUNTIME_OF_ENGINE.get(self.engine_name, self.engine_name)
         self.platform = runtime if runtime == ENSEMBLE else f"{runtime}_{package.format}"
-        price = package.config.price.call_nanos
-        self.price_nanos = policy.call_nanos if price is None else price
+        self.tariff = tariff(package.config.price, policy.price)
         self.labels = package.config.labels
         self.rows_max = package.config.batching.max_batch or policy.rows_max
         self.signature = Signature((), ())

@@ -106,4 +106,10 @@ def _m2_charges(connection: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_m1_keys, _m2_charges)
+def _m3_tokens(connection: sqlite3.Connection) -> None:
+    """The tokens of a charge; those booked before had none."""
+    for column in ("prompt_tokens", "completion_tokens", "cached_tokens"):
+        connection.execute(f"ALTER TABLE charges ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_m1_keys, _m2_charges, _m3_tokens)

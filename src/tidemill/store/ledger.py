@@ -24,6 +24,9 @@ class ChargeRow(msgspec.Struct, frozen=True, array_like=True):
     rows: int
     nanos: int
     at_ms: int
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
 
 
 class UsageRow(msgspec.Struct, frozen=True):
@@ -36,9 +39,12 @@ class UsageRow(msgspec.Struct, frozen=True):
     calls: int
     rows: int
     nanos: int
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
 
 
-_ROW = "(" + ", ".join("?" * 10) + ")"
+_ROW = "(" + ", ".join("?" * 13) + ")"
 _ROWS_PER_STATEMENT = 1000
 STATEMENTS_REMEMBERED = 128
 """As many as sqlite3 keeps prepared."""
@@ -76,19 +82,23 @@ def usage(connection: sqlite3.Connection, tenant: str | None = None, since_ms: i
     """Sums by tenant, key and model of what was booked at or after `since_ms`."""
     found = connection.execute(
         "SELECT tenant, key, model, version, SUM(calls), SUM(rows),"
-        " SUM(nanos / 1000000000), SUM(nanos % 1000000000) FROM charges"
+        " SUM(nanos / 1000000000), SUM(nanos % 1000000000), SUM(prompt_tokens), SUM(completion_tokens),"
+        " SUM(cached_tokens) FROM charges"
         " WHERE at >= ?1 AND (?2 IS NULL OR tenant = ?2)"
         " GROUP BY tenant, key, model, version ORDER BY tenant, key, model, version",
         (since_ms, tenant),
     )
     # Units and the rest apart: one sum of nano-units could run over 64 bits.
-    return [UsageRow(row[0], row[1], row[2], row[3], row[4], row[5], row[6] * 10**9 + row[7]) for row in found]
+    return [
+        UsageRow(row[0], row[1], row[2], row[3], row[4], row[5], row[6] * 10**9 + row[7], *row[8:]) for row in found
+    ]
 
 
 def charges(connection: sqlite3.Connection, request_id: str) -> list[ChargeRow]:
     """What was booked under the caller's request id."""
     found = connection.execute(
-        "SELECT id, tenant, key, model, version, request_id, calls, rows, nanos, at FROM charges WHERE request_id = ?",
+        "SELECT id, tenant, key, model, version, request_id, calls, rows, nanos, at, prompt_tokens,"
+        " completion_tokens, cached_tokens FROM charges WHERE request_id = ?",
         (request_id,),
     )
     return [ChargeRow(*row) for row in found]

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from tidemill.core.generation import Speaks
+from tidemill.core.price import Tariff
 from tidemill.core.running import Running
 from tidemill.core.tensor import Signature
 from tidemill.wire.tensors import TensorHead
@@ -69,6 +70,9 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     calls: int
     rows: int
     booked: bool
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
 
 
 class HttpRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -129,7 +133,7 @@ class Model(msgspec.Struct, frozen=True):
     labels: tuple[str, ...]
     platform: str
     accepts: tuple[str, ...]
-    price_nanos: int
+    tariff: Tariff
     state: str
     reason: str
     running: Running

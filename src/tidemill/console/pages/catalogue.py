@@ -51,7 +51,7 @@ def row(model: Known) -> dict[str, Any]:
         "requests": requests,
         "requests_text": form.count(requests),
         "price": running.price_nanos if running else 0,
-        "price_text": form.money(running.price_nanos) if running else form.NOTHING,
+        "price_text": form.price(running.tariff) if running else form.NOTHING,
         "origin": origin(shown.origin),
     }
 

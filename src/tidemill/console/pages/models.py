@@ -69,7 +69,7 @@ def row(model: Model, recent: list[Point]) -> dict[str, Any]:
         "p99": model.p99_s or 0,
         "p99_text": form.latency(model.p99_s),
         "price": model.price_nanos,
-        "price_text": form.money(model.price_nanos),
+        "price_text": form.price(model.tariff),
     }
 
 
@@ -163,7 +163,7 @@ def facts(model: Model) -> list[tuple[str, str]]:
             "batches",
             f"of {form.count(model.max_batch)} rows at most" if model.batched else "none: one request at a time",
         ),
-        ("price", f"{form.money(model.price_nanos)} per call"),
+        ("price", model.tariff.words(form.money)),
         ("requests", form.count(model.requests)),
         ("failures", ", ".join(f"{form.count(count)} {code}" for code, count in sorted(model.failures.items()))),
         ("mean wait", form.latency(model.queue_s_sum / model.requests if model.requests else None)),

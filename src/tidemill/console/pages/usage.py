@@ -15,12 +15,14 @@ ROWS_MAX = 200
 COLUMNS = [
     {"name": name, "label": name, "field": name, "sortable": True, "align": align, "classes": hidden,
      "headerClasses": hidden}
-    | ({":format": f"(value, row) => row.{name}_text"} if align == "right" else {})
+    | ({":format": f"(value, row) => row['{name}_text']"} if align == "right" else {})
     for name, align, hidden in (
         ("tenant", "left", ""),
         ("key", "left", "first"),
         ("model", "left", ""),
         ("calls", "right", ""),
+        ("tokens in", "right", "first"),
+        ("tokens out", "right", "first"),
         ("booked", "right", ""),
     )
 ]  # fmt: skip
@@ -37,11 +39,19 @@ def rows(usage: tuple[UsageRow, ...]) -> list[dict[str, Any]]:
             "model": f"{each.model} v{each.version}",
             "calls": each.calls,
             "calls_text": form.count(each.calls),
+            "tokens in": each.prompt_tokens,
+            "tokens in_text": _tokens(each.prompt_tokens),
+            "tokens out": each.completion_tokens,
+            "tokens out_text": _tokens(each.completion_tokens),
             "booked": each.nanos,
             "booked_text": form.money(each.nanos),
         }
         for index, each in enumerate(ranked[:ROWS_MAX])
     ]
+
+
+def _tokens(count: int) -> str:
+    return form.count(count) if count else form.NOTHING
 
 
 class Usage:
