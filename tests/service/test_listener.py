@@ -271,6 +271,17 @@ def test_pipelined_requests_are_answered_in_order(small: Server) -> None:
             assert json.loads(wire.answer().body) == {"predictions": [number / 2]}
 
 
+def test_bodies_that_come_in_pieces_stay_with_their_requests(small: Server) -> None:
+    """The end of one body, a whole request, and the beginning of the next, in one piece."""
+    with quiet_after(small), small.connect() as wire:
+        sent = [post(PREDICT, json.dumps({"instances": [float(number)] * 5000}).encode()) for number in range(6)]
+        whole = b"".join(sent)
+        for start in range(0, len(whole), 7001):
+            wire.send(whole[start : start + 7001])
+        for number in range(6):
+            assert json.loads(wire.answer().body) == {"predictions": [number / 2] * 5000}
+
+
 def test_pipelined_requests_behind_a_slow_one_wait_their_turn(small: Server) -> None:
     with quiet_after(small), small.connect() as wire:
         wire.send(post("/v1/models/slow:predict", b'{"inputs": 800}') + post(PREDICT, BODY) + post("/nowhere", b""))

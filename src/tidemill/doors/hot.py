@@ -172,7 +172,9 @@ class Doors:
                 dialect = raw.RawDialect(served)
             connection: Connection | None = scope.get("tidemill.connection")
             body = connection.body_now() if connection is not None else None
-            if body is None:
+            if body is None and connection is not None:
+                body = await connection.body_whole(self._body_bytes_max)
+            elif body is None:
                 body = await read_body(receive, self._body_bytes_max)
             elif len(body) > self._body_bytes_max:
                 raise too_large(len(body), self._body_bytes_max)

@@ -45,6 +45,8 @@ class Connection(HttpToolsProtocol):
         self.header_bytes = 0
         self.received = 0
         self.body_bytes = 0
+        self.gathered: list[bytes] | None = None
+        self.gathered_bytes = self.gathered_max = 0
         self.task: asyncio.Task[None] | None = None
         self.running: Any = None
         self.mark: object = None
@@ -79,7 +81,7 @@ class Connection(HttpToolsProtocol):
             super().data_received(data)
             self.flow.pause_reading()  # what comes behind a whole request waits in the kernel for its answer
             return
-        if not self.header_bytes and b"pgrade:" in data:
+        if not self.header_bytes and data.find(b"pgrade:", 0, self.limits.header_bytes_max) >= 0:
             data = _without_upgrade(data)
         self.header_bytes += len(data)
         super().data_received(data)
@@ -99,7 +101,17 @@ class Connection(HttpToolsProtocol):
         if self.body_bytes > self.limits.request_bytes_max and cycle.more_body:
             self.refuse(too_large(self.body_bytes, self.limits.request_bytes_max))
 
+    def on_body(self, body: bytes) -> None:
+        if self.gathered is None:
+            super().on_body(body)
+            return
+        self.gathered.append(body)
+        self.gathered_bytes += len(body)
+        if self.gathered_bytes > self.gathered_max:
+            self.cycle.message_event.set()
+
     def on_message_complete(self) -> None:
+        self.gathered = None  # what comes next is another request's
         if self.cycle.response_complete:
             self.cycle.more_body = False  # the rest of a body that was answered before it had come
         super().on_message_complete()
@@ -127,6 +139,29 @@ class Connection(HttpToolsProtocol):
         body = bytes(cycle.body)
         cycle.body = bytearray()
         return body
+
+    async def body_whole(self, bytes_max: int) -> bytes:
+        """The whole body of the running request, once it is here. Raises `RequestTooLarge` as soon as it is.
+
+        What `receive` does, but for its wake-up and its copy for each piece that comes.
+        """
+        cycle = self.running
+        if cycle.waiting_for_100_continue:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            cycle.waiting_for_100_continue = False
+        parts = self.gathered = [bytes(cycle.body)]
+        self.gathered_bytes, self.gathered_max = len(cycle.body), bytes_max
+        cycle.body = bytearray()
+        try:
+            while cycle.more_body and not cycle.disconnected and self.gathered_bytes <= bytes_max:
+                cycle.message_event.clear()
+                self.flow.resume_reading()
+                await cycle.message_event.wait()
+        finally:
+            self.gathered = None
+        if self.gathered_bytes > bytes_max:
+            raise too_large(self.gathered_bytes, bytes_max)
+        return b"".join(parts)
 
     def reply_now(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
         """Answer the running request whole and in one write, content-length added; False where `send` has to wait.

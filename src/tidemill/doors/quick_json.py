@@ -6,6 +6,8 @@ It reads less than JSON holds, and never differently: what it does not know for 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from importlib import import_module
 from typing import Any
 
@@ -37,6 +39,42 @@ def with_arrays(body: bytes) -> dict[str, Any] | None:
     # simdjson flattens lists within lists. These are all that there are when each `data` is one list.
     known = 1 + _lists(told) + sum(1 + _lists({**each, "data": 0}) for each in inputs)
     return told | {"inputs": inputs} if body.count(b"[") == known else None
+
+
+def with_nested(body: bytes, names: Collection[str]) -> dict[str, Any] | None:
+    """An object whose one member of `names` is a list of lists of numbers, as an FP64 array of that shape, the rest as
+    plain values; None for anything else, ragged lists included."""
+    if simdjson is None:
+        return None
+    try:
+        whole = simdjson.Parser().parse(body)
+        keys = _keys(whole)
+        told = {key: _plain(whole[key]) for key in keys if key not in names}
+        (name,) = (key for key in keys if key in names)
+        sides, known = _sides(whole[name])
+        array: Array = np.frombuffer(whole[name].as_buffer(of_type="d"))
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError, RecursionError):
+        return None
+    if body.count(b"[") != known + _lists(told) or array.size != math.prod(sides):
+        return None
+    return told | {name: array.reshape(sides)}
+
+
+def _sides(nested: Any) -> tuple[list[int], int]:
+    """The shape that the first of all lists tell, and how many lists there are. Raises `ValueError` where another list
+    has another length; what lies in the innermost is not looked at."""
+    sides: list[int] = []
+    level = nested
+    while isinstance(level, simdjson.Array):
+        sides.append(len(level))
+        level = level[0]
+    known, lists = 0, [nested]
+    for depth, side in enumerate(sides):
+        known += len(lists)
+        if any(len(each) != side for each in lists):
+            raise ValueError("the lists are not of one length")
+        lists = [inner for each in lists for inner in each] if depth + 1 < len(sides) else []
+    return sides, known
 
 
 def _input(given: Any) -> dict[str, Any]:
