@@ -168,15 +168,18 @@ def metrics() -> str:
     )
 
 
+def built_in(kind: str) -> list[str]:
+    """What is documented: others may be installed beside it."""
+    return [name for name in registry.names(kind) if f"{kind}.{name}" in registry.BUILT_IN]
+
+
 def methods() -> str:
     parts = [
         "# Methods of compression\n",
         "`tidemill compress MODEL --method METHOD -O OPTION=VALUE`, or a step of a recipe; [Compression](../compression.md) says"
         " which is for what.\n",
     ]
-    for name in registry.names("solver"):
-        if f"solver.{name}" not in registry.BUILT_IN:
-            continue
+    for name in built_in("solver"):
         method: Method = registry.load(f"solver.{name}")
         rows = []
         for word, option in method.options.items():
@@ -198,9 +201,7 @@ def steps() -> str:
         "What may stand in `[[pre]]`, `[[post]]`, `before` and `after` of a model's `tidemill.toml`; [Raw data](../raw-data.md) says"
         " how they work together. An option without a default must be given.\n",
     ]
-    for name in registry.names("step"):
-        if f"step.{name}" not in registry.BUILT_IN:
-            continue
+    for name in built_in("step"):
         kind: type[Step] = registry.load(f"step.{name}")
         summary = "\n".join(line.strip() for line in (kind.__doc__ or "").strip().splitlines())
         reads = f"\nReads {', '.join(f'`{media}`' for media in kind.accepts)}.\n" if kind.accepts else ""

@@ -8,6 +8,7 @@ from types import TracebackType
 
 from tidemill.account.group_commit import GroupCommit
 from tidemill.core.errors import LedgerUnavailable
+from tidemill.core.free import FREE, Free
 from tidemill.core.price import Tariff
 from tidemill.core.request import Caller, InferenceRequest, Usage
 
@@ -75,23 +76,5 @@ class DurableCharge:
 class FreeLedger:
     """`Ledger` that books nothing (`--no-charge`)."""
 
-    def charge(self, caller: Caller, request: InferenceRequest) -> FreeCharge:
+    def charge(self, caller: Caller, request: InferenceRequest) -> Free:
         return FREE
-
-
-class FreeCharge:
-    __slots__ = ()
-
-    async def __aenter__(self) -> FreeCharge:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return
-
-    async def settle(self, usage: Usage) -> None:
-        return
-
-
-FREE = FreeCharge()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias, cast
 
@@ -23,7 +24,7 @@ Bodies: TypeAlias = bytes | Sequence[bytes]
 _LOOK_S = 0.25
 
 
-class Load:
+class Load(ABC):
     """What the connections of one run share. A kind of load says with `next` whose turn it is."""
 
     def __init__(
@@ -50,19 +51,19 @@ class Load:
         self._on_answer = on_answer
 
     @property
+    @abstractmethod
     def left(self) -> bool:
         """Whether there is, or will be, something to ask."""
-        raise NotImplementedError
 
+    @abstractmethod
     def next(self) -> tuple[int, float | None] | None:
         """The number of the request to send now, and since when it has been due (None: since it is sent)."""
-        raise NotImplementedError
 
     def parks(self, connection: Connection) -> bool:
         """Whether a connection with nothing to ask stays open until its `ask` is called."""
         return False
 
-    def gone(self, connection: Connection) -> None:
+    def gone(self, connection: Connection) -> None:  # noqa: B027 - for those who want to know
         """A connection has ended."""
 
     def request(self, number: int) -> bytes:

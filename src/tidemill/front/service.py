@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
 from typing import Any, cast
 
 from tidemill.core.contracts import Charge, Identity, Served
 from tidemill.core.errors import Draining
-from tidemill.core.request import Caller, InferenceRequest, Usage
+from tidemill.core.free import FREE
+from tidemill.core.request import Caller, InferenceRequest
 from tidemill.deploy.mirror import Mirror
 from tidemill.deploy.remote import RemoteFleet
 from tidemill.serve.answer import Reply, Service
 
 RETRY_AFTER_S = 1.0
-
-
-class Passing:
-    """A slot and a charge that hold nothing."""
-
-    async def __aenter__(self) -> Passing:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return
-
-    async def settle(self, usage: Usage) -> None:
-        return
-
-
-PASSING = Passing()
 
 
 class PassingGate:
@@ -46,14 +28,14 @@ class PassingGate:
             raise Draining("this server is going down; ask another", retry_after_s=RETRY_AFTER_S)
 
     def slot(self, request: InferenceRequest) -> AbstractAsyncContextManager[None]:
-        return cast(AbstractAsyncContextManager[None], PASSING)
+        return cast(AbstractAsyncContextManager[None], FREE)
 
 
 class PassingLedger:
     """`Ledger` of the front: the owner books."""
 
     def charge(self, caller: Caller, request: InferenceRequest) -> AbstractAsyncContextManager[Charge]:
-        return PASSING
+        return FREE
 
 
 class FrontService(Service):
