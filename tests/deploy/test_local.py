@@ -25,6 +25,7 @@ from tidemill.core.package import Batching, ModelPackage, Price
 from tidemill.core.tensor import Signature, TensorSpec
 from tidemill.deploy import local
 from tidemill.deploy.local import FleetPolicy, LocalFleet, Replica, State
+from tidemill.deploy.opening import Opened
 
 POLICY = FleetPolicy("auto", 1, 1, 8, 100, 0.0, 7)
 
@@ -358,7 +359,12 @@ async def test_config_of_the_model_beats_the_service_s() -> None:
 @pytest.mark.parametrize(("own", "given"), [(None, "bf16"), ("auto", "auto")])
 def test_precision_of_the_model_beats_the_service_s(monkeypatch: pytest.MonkeyPatch, own: Any, given: str) -> None:
     seen = []
-    monkeypatch.setattr(local, "open_engine", lambda name, package, *more: seen.append(package.config))
+
+    def opening(name: str, package: ModelPackage, *more: Any) -> Opened:
+        seen.append(package.config)
+        return Opened(SmallEngine(), 0.0, rows_apart=True)
+
+    monkeypatch.setattr(local, "open_engine", opening)
     policy = msgspec.structs.replace(POLICY, openvino_precision="bf16")
     local._open("echo", small(1, openvino_precision=own), policy)
     assert [each.openvino_precision for each in seen] == [given]

@@ -103,6 +103,7 @@ def fleet_policy(settings: Settings) -> FleetPolicy:
             bounds=Bounds(settings.image_pixels_max, settings.audio_s_max, settings.text_bytes_max),
             elements_max=settings.elements_max,
             at_once=min(STAGE_CALLS_AT_ONCE, settings.queue_max),
+            texts_max=settings.embed_texts_max,
         ),
         load_s_max=settings.load_timeout_s,
         drain_s_max=settings.drain_ms / 1000,

@@ -167,6 +167,7 @@ def _told(replica: Replica) -> dict[str, Any]:
         "inputs": [msgspec.to_builtins(spec) for spec in replica.signature.inputs],
         "outputs": [msgspec.to_builtins(spec) for spec in replica.signature.outputs],
         "accepts": replica.accepts,
+        "embeds": replica.embeds,
         "price_nanos": replica.tariff.call_nanos,
         "prompt_token_nanos": replica.tariff.prompt_token_nanos,
         "completion_token_nanos": replica.tariff.completion_token_nanos,

@@ -107,6 +107,11 @@ def show_command(model: str, as_json: bool, config: Path | None, **flags: Any) -
                 "inputs": [msgspec.to_builtins(spec) for spec in replica.signature.inputs],
                 "outputs": [msgspec.to_builtins(spec) for spec in replica.signature.outputs],
                 "reads": list(replica.accepts),
+                "embeds": replica.embedder
+                and {
+                    "dimensions": replica.embedder.dimensions,
+                    "tokens_max": replica.embedder.wish.tokens_max,
+                },
                 "stages": [stage.model for stage in package.config.stage],
                 "batched": replica.batched,
                 "max_batch": replica.rows_max if replica.batched else 1,
@@ -143,6 +148,8 @@ def _print(told: dict[str, Any]) -> None:
             click.echo(f"  {kind[:-1]:7}  {spec['name']} {spec['datatype']} {shape}")
     if told["reads"]:
         click.echo(f"  reads    {', '.join(told['reads'])}")
+    if embeds := told["embeds"]:
+        click.echo(f"  embeds   texts of up to {embeds['tokens_max']} tokens in {embeds['dimensions']} numbers")
     if told["stages"]:
         click.echo(f"  asks     {', '.join(told['stages'])}")
     alone = "one request at a time: no batch dimension"

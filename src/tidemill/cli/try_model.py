@@ -105,7 +105,7 @@ def opened(settings: Settings, package: ModelPackage) -> tuple[Engine | None, Re
     """The engine that would serve `package`, None where that is others, its replica as the fleet would see it, and its
     warm-up time."""
     from tidemill.assemble import fleet_policy
-    from tidemill.deploy import stages
+    from tidemill.deploy import embedder, stages
     from tidemill.deploy.local import Replica
     from tidemill.deploy.opening import open_engine
     from tidemill.deploy.steps import prepare
@@ -118,6 +118,7 @@ def opened(settings: Settings, package: ModelPackage) -> tuple[Engine | None, Re
         return None, replica, float("inf")
     opened = open_engine(replica.engine_name, package, settings.threads)
     replica.adopt(opened.engine.signature, opened.rows_apart)
+    replica.embedder = embedder.prepare(package, opened.engine.signature, policy.steps.bounds)
     return opened.engine, replica, opened.warm_up_s
 
 

@@ -14,6 +14,7 @@ from tidemill.core.versions import VersionPolicy, Versions
 __all__ = [
     "Batching",
     "Each",
+    "Embedding",
     "Indexed",
     "ModelConfig",
     "ModelEntry",
@@ -55,6 +56,27 @@ class Batching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_delay_ms: Annotated[float, msgspec.Meta(ge=0, le=60_000)] | None = None
     preferred: tuple[Annotated[int, msgspec.Meta(ge=1, le=65536)], ...] = ()
     padding: Padding | None = None
+
+
+class Embedding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[embed]` of `tidemill.toml`: the model makes a vector of a text, by the tokenizer beside it.
+
+    `output` is the one that holds the vectors, [N, D], or the states of the tokens, [N, T, D], which `pooling` makes a
+    vector of: their mean, the first token's or the last one's. "" takes the model's only output of two dimensions, else
+    its first of three. With `normalise` vectors have length 1. A text longer than `tokens_max` is cut where `truncate`
+    says so, else refused. `batch_tokens` are the places of one batch, padding included.
+    """
+
+    output: str = ""
+    pooling: Literal["mean", "first", "last"] = "mean"
+    normalise: bool = True
+    tokens_max: Annotated[int, msgspec.Meta(ge=1, le=65536)] = 512
+    truncate: bool = True
+    batch_tokens: Annotated[int, msgspec.Meta(ge=1, le=2**20)] = 8192
+    tokenizer: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] = "tokenizer.json"
+    ids: str = "input_ids"
+    mask: str = "attention_mask"
+    types: str = "token_type_ids"
 
 
 class Each(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,7 +122,8 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     what OpenVINO computes floats in ("auto": as it likes best here); None takes the service's.
     `labels` are the names of the classes that the model's scores stand for, in their order; else the lines of
     `labels.txt` in the version's folder are. `pre` and `post` are the steps from what a person sends to tensors, and
-    from tensors to an answer; `each` and `stage` say how the model, or models, are asked between them.
+    from tensors to an answer; `each` and `stage` say how the model, or models, are asked between them. `embed` lets it
+    answer texts with vectors besides.
     """
 
     engine: str | None = None
@@ -118,6 +141,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     outputs: tuple[TensorSpec, ...] = ()
     pre: tuple[dict[str, Any], ...] = ()
     each: Each | None = None
+    embed: Embedding | None = None
     post: tuple[dict[str, Any], ...] = ()
     stage: tuple[Stage, ...] = ()
 

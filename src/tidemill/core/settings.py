@@ -154,6 +154,7 @@ class Settings:
         at_least=1,
         at_most=1_000_000,
     )
+    embed_texts_max: int = _setting(2048, "Texts of one request for embeddings at most.", at_least=1, at_most=65_536)
     # bounds of a request
     request_timeout_ms: int = _setting(60_000, "Deadline of a request that names none.", at_least=1, at_most=86_400_000)
     body_bytes_max: int = _setting(64 * 2**20, "Body of one request at most.", at_least=1024, at_most=2**31 - 1)

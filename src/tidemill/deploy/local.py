@@ -19,11 +19,12 @@ from tidemill.core.contracts import Pieces
 from tidemill.core.errors import ModelNotReady, TidemillError, UnknownLabel, UnknownModel, UnknownVersion
 from tidemill.core.package import ModelPackage
 from tidemill.core.price import Tariff
-from tidemill.core.request import InferenceRequest, Piece, Usage
+from tidemill.core.request import InferenceRequest, Piece, Predict, Usage
 from tidemill.core.tensor import Tensors, rows
 from tidemill.core.text import short
-from tidemill.deploy import stages
+from tidemill.deploy import embedder, stages
 from tidemill.deploy.aside import aside
+from tidemill.deploy.embedding import EmbedRun
 from tidemill.deploy.ensemble import EnsembleRun
 from tidemill.deploy.opening import Opened, open_engine
 from tidemill.deploy.raw import RawRun
@@ -69,7 +70,7 @@ class LocalFleet:
         inline_s_max = policy.inline_s_max if package.bounded else 0.0
         opening = partial(_open, replica.engine_name, package, policy)
         try:
-            replica.steps, opened = await aside(opening, policy.load_s_max, _drop)
+            replica.steps, opened, replica.embedder = await aside(opening, policy.load_s_max, _drop)
             if isinstance(opened, stages.Ensemble):
                 return self._chain(replica, opened, before)
         except (TidemillError, TimeoutError) as error:
@@ -257,6 +258,8 @@ class LocalFleet:
         replica = self._held(request.model, request.version)
         if replica.generator is not None:
             return replica.generator.run(request)
+        if replica.embedder is not None and not isinstance(request.work, Predict):
+            return EmbedRun(self, replica, replica.embedder, request, self._threads, self._policy.steps)
         if request.tensors.media:
             return RawRun(self, replica, request, self._threads, self._policy.steps)
         if replica.ensemble is not None:
@@ -289,18 +292,26 @@ def _asked(replica: Replica) -> tuple[str, ...]:
     return tuple(stage.model for stage in replica.package.config.stage)
 
 
-def _open(engine_name: str, package: ModelPackage, policy: FleetPolicy) -> tuple[Steps, Opened | stages.Ensemble]:
+Prepared = tuple[Steps, Opened | stages.Ensemble, embedder.Embedder | None]
+
+
+def _open(engine_name: str, package: ModelPackage, policy: FleetPolicy) -> Prepared:
     """On a thread. Raises `RefusedModel`."""
     steps = prepare(package, policy.steps.bounds)
     if engine_name == stages.ENSEMBLE:
-        return steps, stages.prepare(package, policy.steps.bounds)
+        return steps, stages.prepare(package, policy.steps.bounds), None
     if package.config.openvino_precision is None:
         config = msgspec.structs.replace(package.config, openvino_precision=policy.openvino_precision)
         package = msgspec.structs.replace(package, config=config)
-    return steps, open_engine(engine_name, package, policy.threads, policy.instances)
+    opened = open_engine(engine_name, package, policy.threads, policy.instances)
+    try:
+        return steps, opened, embedder.prepare(package, opened.engine.signature, policy.steps.bounds)
+    except TidemillError:
+        opened.close()
+        raise
 
 
-def _drop(late: tuple[Steps, Opened | stages.Ensemble]) -> None:
+def _drop(late: Prepared) -> None:
     if isinstance(late[1], Opened):
         late[1].close()
 

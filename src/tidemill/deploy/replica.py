@@ -13,6 +13,7 @@ from tidemill.core.package import ModelPackage
 from tidemill.core.price import Price, tariff
 from tidemill.core.running import Counts, Running
 from tidemill.core.tensor import Signature
+from tidemill.deploy.embedder import Embedder
 from tidemill.deploy.stages import ENSEMBLE, Ensemble
 from tidemill.deploy.steps import StepPolicy, Steps
 from tidemill.engine.lane import Lane
@@ -85,11 +86,15 @@ class Replica:
         self.stats = ModelStats()
         self.lane: Lane | None = None
         self.generator: Generator | None = None
-        self.embeds = False
+        self.embedder: Embedder | None = None
 
     @property
     def speaks(self) -> Speaks | None:
         return self.generator.speaks if self.generator else None
+
+    @property
+    def embeds(self) -> bool:
+        return self.embedder is not None
 
     @property
     def accepts(self) -> tuple[str, ...]:

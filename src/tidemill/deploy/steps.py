@@ -21,12 +21,13 @@ from tidemill.steps.step import ANSWER, Bounds, Place, Values
 
 class StepPolicy(msgspec.Struct, frozen=True):
     """`threads` for the steps of all models. `elements_max`: calls of one model that one request makes. `at_once` of
-    these are under way together."""
+    these are under way together. `texts_max`: texts that one request has embedded."""
 
     threads: int = 2
     bounds: Bounds = Bounds()
     elements_max: int = 20_000
     at_once: int = 16
+    texts_max: int = 2048
 
 
 class Steps(msgspec.Struct, frozen=True):
@@ -70,15 +71,16 @@ class StepThreads:
         """Raises what the chain raises, and `DeadlineExceeded` as soon as it has passed."""
         if not chain.functions:
             return dict(values)
-        found: dict[str, Any] = await self._timely(deadline, chain, values)
+        found: dict[str, Any] = await self.timely(deadline, chain, values)
         return found
 
     async def answer(self, chain: Chain, values: Values, outputs: tuple[str, ...], deadline: float) -> bytes:
         """The JSON of what `chain` says; where it names no answer, of `outputs`."""
-        told: bytes = await self._timely(deadline, _answer, chain, values, outputs)
+        told: bytes = await self.timely(deadline, _answer, chain, values, outputs)
         return told
 
-    async def _timely(self, deadline: float, function: Any, *arguments: Any) -> Any:
+    async def timely(self, deadline: float, function: Any, *arguments: Any) -> Any:
+        """What `function` gives on one of these threads, or raises; `DeadlineExceeded` as soon as it has passed."""
         left_s = deadline - time.monotonic()
         try:
             async with asyncio.timeout(max(0.0, left_s)):

@@ -22,6 +22,10 @@ MINILM: Final = """# A text in, its vector out. Texts of different lengths run i
 [batching.padding]
 mask = "attention_mask"
 
+[embed]
+output = "sentence_embedding"
+tokens_max = 256
+
 [[pre]]
 step = "text"
 

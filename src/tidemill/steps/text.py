@@ -7,13 +7,9 @@ from typing import Annotated, ClassVar
 import numpy as np
 from msgspec import Meta
 
-from tidemill.core.errors import BadMedia, RefusedModel
+from tidemill.core.errors import BadMedia
 from tidemill.steps.step import Function, Name, Place, Step, Values, given, raw
-
-TOKENIZER_BYTES_MAX = 64 * 2**20
-CHARACTERS_A_TOKEN = 100
-"""WordPiece takes no longer word for one that it knows; what lies behind so many for each token would be cut anyway,
-and would only be worked on before."""
+from tidemill.steps.tokens import CHARACTERS_A_TOKEN, load_tokenizer
 
 
 class Text(Step, frozen=True, kw_only=True):
@@ -63,15 +59,7 @@ class Tokenise(Step, frozen=True, kw_only=True):
     types: Name = "token_type_ids"
 
     def bind(self, place: Place) -> Function:
-        from tokenizers import Tokenizer
-
-        path = place.file(self.file)
-        if path.stat().st_size > TOKENIZER_BYTES_MAX:
-            raise RefusedModel(f"{path} has more than {TOKENIZER_BYTES_MAX} bytes, which is no tokenizer")
-        try:
-            tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises no class of its own
-            raise RefusedModel(f"{path} is no tokenizer: {str(error)[:200]}") from error
+        tokenizer = load_tokenizer(place.file(self.file))
         tokenizer.enable_truncation(self.tokens_max)
         padding = tokenizer.padding or {}
         tokenizer.enable_padding(pad_id=padding.get("pad_id", 0), pad_token=padding.get("pad_token", "[PAD]"))

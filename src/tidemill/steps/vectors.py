@@ -8,7 +8,22 @@ import numpy as np
 from msgspec import Meta
 
 from tidemill.core.errors import WrongShape
+from tidemill.core.tensor import Array
 from tidemill.steps.step import Name, Step, Values, take
+
+
+def mean(states: Array, mask: Array) -> Array:
+    """Over the tokens that are there: [N, T, D] and [N, T] give FP32 [N, D]."""
+    present = mask[..., np.newaxis].astype(np.float32)
+    pooled: Array = (states * present).sum(axis=1) / np.maximum(present.sum(axis=1), 1e-9)
+    return pooled
+
+
+def unit(vectors: Array) -> Array:
+    """FP32, of length one over the last dimension; zeros stay zeros."""
+    length = np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=-1, keepdims=True))
+    short: Array = (vectors / np.maximum(length, 1e-12)).astype(np.float32)
+    return short
 
 
 class Pool(Step, frozen=True, kw_only=True):
@@ -25,8 +40,7 @@ class Pool(Step, frozen=True, kw_only=True):
                 f"{self.input!r} has shape {list(states.shape)} and {self.mask!r} {list(mask.shape)};"
                 " expected [N, T, D] and [N, T]"
             )
-        present = mask[..., np.newaxis].astype(np.float32)
-        return {self.output: (states * present).sum(axis=1) / np.maximum(present.sum(axis=1), 1e-9)}
+        return {self.output: mean(states, mask)}
 
 
 class Unit(Step, frozen=True, kw_only=True):
@@ -36,9 +50,7 @@ class Unit(Step, frozen=True, kw_only=True):
     output: Annotated[str, Meta(description='"": where it was')] = ""
 
     def apply(self, values: Values) -> Values:
-        vectors = take(values, self.input)
-        length = np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=-1, keepdims=True))
-        return {self.output or self.input: (vectors / np.maximum(length, 1e-12)).astype(np.float32)}
+        return {self.output or self.input: unit(take(values, self.input))}
 
 
 class Scale(Step, frozen=True, kw_only=True):

@@ -1,0 +1,122 @@
+"""One request for embeddings or tokens: texts, the model's own lane, vectors; runs on the owner's loop and the steps'
+threads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+
+from tidemill.core.contracts import Fleet
+from tidemill.core.errors import NotOffered, WrongValue
+from tidemill.core.generation import Delta, Embed, Tokenise
+from tidemill.core.request import InferenceRequest, Piece, Usage
+from tidemill.core.tensor import Array
+from tidemill.deploy.calls import ask, gather
+from tidemill.deploy.embedder import Embedder, groups
+from tidemill.deploy.steps import StepPolicy, StepThreads
+from tidemill.engine.lane import Lane
+
+EMBEDDING = "embedding"
+TOKENS = "tokens"
+
+
+class Embeds(Protocol):
+    """A replica, as this needs it."""
+
+    name: str
+    version: int
+    batched: bool
+    rows_max: int
+    lane: Lane | None
+
+
+class EmbedRun:
+    """The one piece of the answer; nothing begins before it is asked for.
+
+    A request of many texts has a batch or two in the lane at a time, so that others get their turn between them.
+    """
+
+    __slots__ = ("_done", "_embedder", "_fleet", "_policy", "_replica", "_request", "_threads")
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        replica: Embeds,
+        embedder: Embedder,
+        request: InferenceRequest,
+        threads: StepThreads,
+        policy: StepPolicy,
+    ) -> None:
+        self._fleet = fleet
+        self._replica = replica
+        self._embedder = embedder
+        self._request = request
+        self._threads = threads
+        self._policy = policy
+        self._done = False
+
+    async def __aenter__(self) -> EmbedRun:
+        """Raises `NotOffered`, `WrongValue`."""
+        work = self._request.work
+        if isinstance(work, Embed):
+            self._embedder.check_dimensions(work.dimensions)
+            count, most = len(work.texts) + len(work.tokens), self._policy.texts_max
+            if not 0 < count <= most:
+                raise WrongValue(f"{count} texts were sent, 1 to {most} are allowed (--embed-texts-max)", param="input")
+        elif not isinstance(work, Tokenise) or work.messages:
+            raise NotOffered(f"model {self._replica.name!r} embeds text; it does not generate it, nor does it chat")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done = True
+
+    def __aiter__(self) -> EmbedRun:
+        return self
+
+    async def __anext__(self) -> Piece:
+        if self._done:
+            raise StopAsyncIteration
+        self._done = True
+        work = self._request.work
+        if isinstance(work, Embed):
+            return await self._embedded(work)
+        assert isinstance(work, Tokenise)  # noqa: S101 - else `__aenter__` had refused it
+        return await self._tokenised(work)
+
+    async def _embedded(self, work: Embed) -> Piece:
+        """Usage counts what the model read: the tokens that begin and end a text too."""
+        embedder, request, replica = self._embedder, self._request, self._replica
+        timely = partial(self._threads.timely, request.deadline)
+        rows: list[Sequence[int]] = []
+        if work.texts:
+            rows += await timely(embedder.encoded, work.texts)
+        rows += embedder.checked(work.tokens)
+        lengths = [len(row) for row in rows]
+        together = groups(lengths, replica.rows_max if replica.batched else 1, embedder.wish.batch_tokens)
+        at_once = min(self._policy.at_once, 1 + (replica.lane.instances if replica.lane else 1))
+        calls = [partial(self._vectors, [rows[place] for place in group], work.dimensions) for group in together]
+        found = await gather(calls, at_once)
+        vectors = np.empty((len(rows), found[0].shape[1]), np.float32)
+        for group, part in zip(together, found, strict=True):
+            vectors[group] = part
+        return Piece({EMBEDDING: vectors}, Usage(1, len(rows), prompt_tokens=sum(lengths)))
+
+    async def _vectors(self, rows: Sequence[Sequence[int]], dimensions: int) -> Array:
+        embedder = self._embedder
+        output = embedder.output.name
+        answer = await ask(self._fleet, self._replica, embedder.tensors(rows), (output,), self._request)
+        return embedder.vectors(answer[output], [len(row) for row in rows], dimensions)
+
+    async def _tokenised(self, work: Tokenise) -> Piece:
+        """Costs a call, and no tokens: the model reads none."""
+        embedder, timely = self._embedder, partial(self._threads.timely, self._request.deadline)
+        if work.tokens:
+            text = await timely(embedder.text, work.tokens, work.special)
+            return Piece({}, Usage(), (Delta(0, text, finish="stop"),))
+        return Piece({TOKENS: await timely(embedder.tokens, work.text, work.special)}, Usage())
