@@ -158,6 +158,22 @@ class Settings:
     # bounds of a request
     request_timeout_ms: int = _setting(60_000, "Deadline of a request that names none.", at_least=1, at_most=86_400_000)
     body_bytes_max: int = _setting(64 * 2**20, "Body of one request at most.", at_least=1024, at_most=2**31 - 1)
+    words_timeout_ms: int = _setting(
+        600_000, "Deadline of a request for words or embeddings that names none.", at_least=1, at_most=86_400_000
+    )
+    words_body_bytes_max: int = _setting(
+        8 * 2**20,
+        "Body of one request for words or embeddings at most, where body_bytes_max allows as much.",
+        at_least=1024,
+        at_most=2**31 - 1,
+    )
+    choices_max: int = _setting(16, "Answers that one request may have drawn (n) at most.", at_least=1, at_most=1024)
+    sse_keep_alive_ms: int = _setting(
+        15_000, "A stream of events says that it lives after such a silence.", at_least=10, at_most=3_600_000
+    )
+    openai_lax: bool = _setting(
+        False, "Leave fields alone that OpenAI's dialect does not know, and take numbers and flags that came as text."
+    )
     values_max: int = _setting(2**24, "Values in the tensors of one request at most.", at_least=1, at_most=2**31 - 1)
     header_bytes_max: int = _setting(16 * 2**10, "Headers of one request at most.", at_least=1024, at_most=2**20)
     header_timeout_ms: int = _setting(

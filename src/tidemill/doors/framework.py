@@ -16,9 +16,9 @@ from starlette.responses import Response
 from tidemill.core.errors import Forbidden, MethodNotAllowed, TidemillError, UnknownRoute
 from tidemill.core.request import ANONYMOUS, Caller
 from tidemill.core.text import short
-from tidemill.doors import problems
 from tidemill.doors.head import Head
 from tidemill.doors.json_values import render
+from tidemill.doors.openai import errors
 from tidemill.doors.way import check_admin
 from tidemill.observe.log import REQUEST_ID
 from tidemill.serve.answer import Service
@@ -34,8 +34,8 @@ def reply(value: Any, status: int = 200) -> Response:
     return Response(render(value), status, media_type="application/json")
 
 
-def problem(error: TidemillError) -> Response:
-    status, headers, body = problems.reply(error)
+def problem(error: TidemillError, path: str = "") -> Response:
+    status, headers, body = errors.reply_at(path, error)
     response = Response(body, status)
     for name, value in headers:
         response.headers[name.decode()] = value.decode()
@@ -44,7 +44,7 @@ def problem(error: TidemillError) -> Response:
 
 async def on_tidemill_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, TidemillError)  # noqa: S101 - registered for that class alone
-    return problem(error)
+    return problem(error, request.url.path)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
@@ -52,7 +52,8 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for that class alone
     if error.status_code == 405:
         allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))  # a set's order is any
-        response = problem(MethodNotAllowed(f"{request.method} is not taken at {request.url.path}, {allowed} is"))
+        refusal = MethodNotAllowed(f"{request.method} is not taken at {request.url.path}, {allowed} is")
+        response = problem(refusal, request.url.path)
         response.headers["allow"] = allowed
         return response
     return problem(UnknownRoute(f"there is nothing at {request.url.path}"))

@@ -12,6 +12,8 @@ import orjson
 from tidemill.core.errors import TidemillError
 
 Status: TypeAlias = grpc.StatusCode
+Reply: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
+"""Status, headers without content-length, body."""
 
 PROBLEMS: dict[str, tuple[int, Status]] = {
     "request.invalid": (400, Status.INVALID_ARGUMENT),
@@ -97,6 +99,5 @@ def body(error: TidemillError) -> bytes:
     return orjson.dumps({"error": error.message, "code": error.code})
 
 
-def reply(error: TidemillError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """Status, headers without content-length, body."""
+def reply(error: TidemillError) -> Reply:
     return http_status(error), [(b"content-type", b"application/json"), *extra_headers(error)], body(error)

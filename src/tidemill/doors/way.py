@@ -7,9 +7,9 @@ import os
 import time
 from hashlib import blake2b
 
-from tidemill.core.contracts import Served
-from tidemill.core.errors import Forbidden, MalformedRequest, UnknownVersion
-from tidemill.core.request import Caller, InferenceRequest, Predict
+from tidemill.core.contracts import Fleet, Served
+from tidemill.core.errors import Forbidden, MalformedRequest, TidemillError, UnknownModel, UnknownVersion
+from tidemill.core.request import Caller, InferenceRequest, Work
 from tidemill.observe import trace
 
 REQUEST_ID_CHARACTERS_MAX = 128
@@ -61,13 +61,37 @@ def version_of(model: str, version: str | None) -> int | None:
     """A version as it stands in an address or a message; None and "" are the newest. Raises `UnknownVersion`."""
     if not version:
         return None
-    if not version.isascii() or not version.isdigit() or len(version) > 18:
+    if not _is_version(version):
         raise UnknownVersion(f"model {model!r} has no version {version[:40]!r}; versions are whole numbers")
     return int(version)
 
 
+def named(fleet: Fleet, name: str) -> Served:
+    """The model that is called `name` or, where none is, `M@V` or `M@label`. Raises what `Fleet.find` raises, with its
+    `param`."""
+    try:
+        return _named(fleet, name)
+    except TidemillError as error:
+        error.param = "model"
+        raise
+
+
+def _named(fleet: Fleet, name: str) -> Served:
+    try:
+        return fleet.find(name)
+    except UnknownModel:
+        model, at, which = name.rpartition("@")
+        if not at or not model:
+            raise
+        return fleet.find(model, *((int(which), None) if _is_version(which) else (None, which)))
+
+
+def _is_version(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 18
+
+
 def inference_request(
-    caller: Caller, served: Served, work: Predict, given_id: str, request_id: str, body: bytes, until: float
+    caller: Caller, served: Served, work: Work, given_id: str, request_id: str, body: bytes, until: float
 ) -> InferenceRequest:
     """`given_id` is the caller's own request or idempotency id, "" when there is none."""
     name, version = served.name, served.version

@@ -1,0 +1,161 @@
+"""The functions that a model may call, and which of them it must: read, put into words and into a schema. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tidemill.core.errors import NotOffered, WrongDatatype, WrongValue
+from tidemill.core.generation import Constraint
+from tidemill.core.text import short
+from tidemill.doors.openai.bounds import TOOL_TEXT_MAX, TOOLS_MAX
+from tidemill.doors.openai.fields import Fields
+from tidemill.doors.openai.schema import text_of
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+NOTHING: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function; `parameters` is the JSON Schema of its arguments, `strict` as it was given."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+    def told(self) -> dict[str, Any]:
+        """In OpenAI's words, as templates take it."""
+        function = {"name": self.name, "description": self.description, "parameters": self.parameters}
+        return {"type": "function", "function": function}
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """What a request may call. `how` is `none` (calls are not looked for), `auto` (the model chooses), `required` (one
+    of `tools` is called) or `named` (the one of `tools` is called)."""
+
+    tools: tuple[Tool, ...] = ()
+    how: Literal["none", "auto", "required", "named"] = "none"
+    parallel: bool = True
+
+    @property
+    def offered(self) -> tuple[Tool, ...]:
+        """Those that the model is told of."""
+        return () if self.how == "none" else self.tools
+
+    def constraint(self) -> Constraint | None:
+        """What the words must be so that they are a call, None where they need not be."""
+        if self.how not in ("required", "named"):
+            return None
+        if len(self.tools) == 1:
+            return Constraint("json_schema", json.dumps(self.tools[0].parameters, ensure_ascii=False))
+        definitions: dict[str, Any] = {}
+        calls = [_call(tool, index, definitions) for index, tool in enumerate(self.tools)]
+        schema: dict[str, Any] = {"anyOf": calls}
+        if definitions:
+            schema["$defs"] = definitions
+        return Constraint("json_schema", json.dumps(schema, ensure_ascii=False))
+
+
+def read(fields: Fields, flat: bool) -> ToolUse:
+    """`flat`: a function's name lies beside its `type`, as responses have it, not within `function`."""
+    tools = tuple(_tool(each, flat) for each in fields.records("tools", TOOLS_MAX))
+    names = [tool.name for tool in tools]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            place = f"tools[{index}]{'' if flat else '.function'}.name"
+            raise WrongValue(f"{place} is {name!r}, as another function is", param=place)
+    parallel = fields.flag("parallel_tool_calls", True)
+    choice = fields.take("tool_choice")
+    if choice is None:
+        return ToolUse(tools, "auto" if tools else "none", parallel)
+    if choice in ("none", "auto") and isinstance(choice, str):
+        return ToolUse(tools, "auto" if choice == "auto" and tools else "none", parallel)
+    if not tools:
+        raise WrongValue("tool_choice wants a call, and there are no tools", param="tool_choice")
+    if choice == "required":
+        return ToolUse(tools, "required", parallel)
+    if isinstance(choice, str):
+        raise fields.wrong("tool_choice", f"is {short(choice)}, expected none, auto, required or a function")
+    name = _chosen(Fields(choice, "tool_choice", fields.lax), flat)
+    chosen = tuple(tool for tool in tools if tool.name == name)
+    if not chosen:
+        raise WrongValue(f"tool_choice names {short(name)}, the tools are {short(names)}", param="tool_choice")
+    return ToolUse(chosen, "named", parallel)
+
+
+def _chosen(choice: Fields, flat: bool) -> str:
+    choice.needed("type")
+    if choice.take("type") != "function":
+        raise NotOffered(f"tool_choice of type {short(choice.take('type'))} is not offered", param="tool_choice.type")
+    holder = choice
+    if not flat:
+        choice.needed("function")
+        holder = choice.record("function") or choice
+    holder.needed("name")
+    name = holder.text("name", 64) or ""
+    holder.end()
+    if holder is not choice:
+        choice.end()
+    return name
+
+
+def _tool(given: Fields, flat: bool) -> Tool:
+    given.needed("type")
+    if given.take("type") != "function":
+        place = given.place("type")
+        raise NotOffered(f"{place} is {short(given.take('type'))}: functions alone are called here", param=place)
+    function = given
+    if not flat:
+        given.needed("function")
+        function = given.record("function") or given
+    function.needed("name")
+    name = function.text("name", 64) or ""
+    if not _NAME.fullmatch(name):
+        raise function.wrong("name", f"is {short(name)}, expected 1 to 64 letters, digits, _ or -")
+    description = function.text("description", TOOL_TEXT_MAX) or ""
+    function.flag("strict", False)  # every call that is forced fits its schema
+    parameters = function.take("parameters")
+    if parameters is None:
+        parameters = NOTHING
+    place = function.place("parameters")
+    text_of(parameters, place)
+    if parameters.get("type", "object") != "object":
+        raise WrongDatatype(f"{place}.type is {short(parameters['type'])}, expected object", param=f"{place}.type")
+    parameters = {"type": "object", **parameters}
+    function.end()
+    if function is not given:
+        given.end()
+    return Tool(name, description, parameters)
+
+
+def _call(tool: Tool, index: int, definitions: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a call; what it defines goes to `definitions`, under names that do not meet."""
+    parameters = dict(tool.parameters)
+    for word in ("$defs", "definitions"):
+        for name, each in (parameters.pop(word, None) or {}).items():
+            definitions[f"{index}-{word.strip('$')}-{name}"] = _moved(each, index)
+    return {
+        "type": "object",
+        "properties": {"name": {"type": "string", "enum": [tool.name]}, "arguments": _moved(parameters, index)},
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+    }
+
+
+def _moved(schema: Any, index: int) -> Any:
+    """`schema` with its references to where its definitions went."""
+    if isinstance(schema, list):
+        return [_moved(each, index) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    moved = {name: _moved(each, index) for name, each in schema.items()}
+    ref = schema.get("$ref")
+    if isinstance(ref, str):
+        for word in ("$defs", "definitions"):
+            if ref.startswith(f"#/{word}/"):
+                moved["$ref"] = f"#/$defs/{index}-{word.strip('$')}-{ref.removeprefix(f'#/{word}/')}"
+    return moved
