@@ -23,7 +23,7 @@ WORDS = ("the", "mill", "turns", "where", "a", "river", "meets", "la", "mer", "g
 SENTENCE_WORDS = 12
 END = 256
 """The token that ends an answer; all others are bytes."""
-CONTEXT_TOKENS = 512
+CONTEXT_TOKENS = 4096
 
 
 class FakeGenerator:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
 from tidemill.core.contracts import Pieces, Served
 from tidemill.core.errors import InvalidKey, MissingKey, RefusedModel, UnknownLabel, UnknownModel, UnknownVersion
+from tidemill.core.generation import Speaks
 from tidemill.core.package import Indexed, ModelConfig, ModelEntry, VersionPolicy
 from tidemill.core.price import Tariff
 from tidemill.core.request import Caller, InferenceRequest, Piece, Usage
@@ -44,6 +45,10 @@ class FakeServed:
     reason = ""
     rows_max = 8
     accepts: tuple[str, ...] = ()
+    speaks: Speaks | None = None
+    embeds = False
+    run: Callable[[InferenceRequest], AbstractAsyncContextManager[Pieces]] | None = None
+    """What answers in the place of `answer`, for a model that does not take tensors."""
 
     def __init__(self, name: str, version: int, signature: Signature, answer: Callable[[Tensors], Tensors]) -> None:
         self.name = name
@@ -146,7 +151,13 @@ class FakeFleet:
 
     @asynccontextmanager
     async def run(self, request: InferenceRequest) -> AsyncIterator[Pieces]:
-        yield self._pieces(request)
+        run = self.find(request.model, request.version).run
+        if run is None:
+            yield self._pieces(request)
+            return
+        self.requests.append(request)
+        async with run(request) as pieces:
+            yield pieces
 
     async def _pieces(self, request: InferenceRequest) -> Pieces:
         self.requests.append(request)

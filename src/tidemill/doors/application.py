@@ -13,6 +13,7 @@ from tidemill.doors import admin, framework, operations, trying
 from tidemill.doors.admin import Administration
 from tidemill.doors.head import Receive, Scope, Send
 from tidemill.doors.hot import Doors
+from tidemill.doors.kserve import generate
 from tidemill.doors.kserve import rest as kserve
 from tidemill.doors.openai import rest as openai
 from tidemill.doors.openapi import rest as openapi
@@ -37,6 +38,7 @@ def build(
         *kserve.routes(service, not_ready, settings.request_timeout_ms / 1000, settings.body_bytes_max),
         *tfserving.routes(service),
         *openai.routes(service, settings),
+        *generate.routes(service, settings),
         *operations.routes(metrics, not_ready, console_port, settings.metrics_path),
         *admin.routes(service, administration),
         trying.route(service, predict, settings.body_bytes_max),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tidemill.serve.answer import Service
 
-OFFERED = ("binary_tensor_data", "classification", "model_configuration", "statistics")
+OFFERED = ("binary_tensor_data", "classification", "generate", "model_configuration", "statistics")
 
 REFUSED = {
     "SystemSharedMemory": "shared memory is not served; send tensors themselves, in bytes",

@@ -28,6 +28,7 @@ def read(fields: Fields) -> tuple[dict[str, Any], ...]:
             given.refuse("audio", "this model neither hears nor speaks aloud")
             given.refuse("function_call", "it is called tool_calls now")
             given.text("refusal", TEXT_MAX)
+            given.ignore("parsed", "annotations")  # as OpenAI's client keeps our answers
             calls = _calls(given)
             called |= {call["id"] for call in calls}
             if calls:
@@ -62,7 +63,7 @@ def content(fields: Fields, name: str) -> str:
             raise NotOffered(f"{place} is {short(kind)}: this model reads text alone", param=place)
         part.needed("text")
         texts.append(part.text("text", TEXT_MAX) or "")
-        part.ignore("annotations", "logprobs")  # as our own answers have them
+        part.ignore("annotations", "logprobs", "parsed")  # as our own answers have them, and OpenAI's client keeps them
         part.end()
     return "".join(texts)
 
@@ -87,6 +88,7 @@ def _calls(given: Fields) -> list[dict[str, Any]]:
 
 def arguments_of(function: Fields) -> dict[str, Any]:
     text = function.text("arguments", TEXT_MAX) or "{}"
+    function.ignore("parsed_arguments")  # as OpenAI's client keeps our answers
     function.end()
     try:
         found = json.loads(text)

@@ -58,17 +58,16 @@ class Events:
         ]
 
     def _over(self, item: dict[str, Any]) -> list[bytes]:
-        over = self._event("response.output_item.done", output_index=self._index(item), item=item)
         if item["type"] == "function_call":
             kind = "response.function_call_arguments.done"
-            told = self._event(kind, **self._where(item), name=item["name"], arguments=item["arguments"])
-            return [told, over]
-        part = item["content"][0]
-        return [
-            self._text("response.output_text.done", item, text=part["text"], logprobs=[]),
-            self._text("response.content_part.done", item, part=part),
-            over,
-        ]
+            parts = [self._event(kind, **self._where(item), name=item["name"], arguments=item["arguments"])]
+        else:
+            part = item["content"][0]
+            parts = [
+                self._text("response.output_text.done", item, text=part["text"], logprobs=[]),
+                self._text("response.content_part.done", item, part=part),
+            ]
+        return [*parts, self._event("response.output_item.done", output_index=self._index(item), item=item)]
 
     def _index(self, item: dict[str, Any]) -> int:
         return next(index for index, each in enumerate(self._output.items) if each is item)

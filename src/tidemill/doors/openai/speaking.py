@@ -53,10 +53,9 @@ async def streamed(
         nonlocal begun
         async with service.open(caller, request) as pieces:
             async for piece in pieces:
-                words = b"".join([teller.told(index, delta) for delta in piece.deltas])
-                if not begun:
-                    begun = True
-                    words = teller.begin() + words
+                words = b"" if begun else teller.begin()
+                begun = True
+                words += b"".join([teller.told(index, delta) for delta in piece.deltas])
                 if piece.usage is not None:
                     usages.append(piece.usage)
                     break

@@ -8,9 +8,11 @@ from typing import Any
 import msgspec
 
 from tidemill import __version__
-from tidemill.doors.openapi.shapes import SHAPES, TEXT, ref
+from tidemill.doors.openapi.basics import TEXT, ref
+from tidemill.doors.openapi.shapes import SHAPES
 
 JSON = "application/json"
+EVENTS = "text/event-stream"
 PARAMETERS: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,127}$"},
     "version": {"type": "string", "pattern": "^[0-9]{1,18}$"},
@@ -22,7 +24,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 class Operation(msgspec.Struct, frozen=True):
     """One method at one address. `body` and `reply` name shapes; `media` is what the reply may be where not JSON, ""
     where it is empty. `query` are optional parameters. `unready` tells that 503 is an answer of the same shape.
-    `sends` are the media types that the body may have besides JSON, as plain bytes."""
+    `sends` are the media types that the body may have besides JSON, as plain bytes. `refusal` is the shape of
+    errors."""
 
     method: str
     path: str
@@ -36,6 +39,7 @@ class Operation(msgspec.Struct, frozen=True):
     key: bool = True
     unready: bool = False
     sends: tuple[str, ...] = ()
+    refusal: str = "Error"
 
 
 def document(operations: Iterable[Operation]) -> dict[str, Any]:
@@ -48,7 +52,8 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
         "info": {
             "title": "Tidemill",
             "version": __version__,
-            "description": "Models as a service: TensorFlow Serving's and KServe V2's REST, and the admin API.",
+            "description": "Models as a service, in REST as TensorFlow Serving, KServe V2 and OpenAI speak it."
+            " The admin API besides.",
         },
         "paths": paths,
         "components": {
@@ -67,8 +72,10 @@ def _operation(each: Operation) -> dict[str, Any]:
     schema = ref(each.reply) if each.reply else TEXT
     answered: dict[str, Any] = {"description": "answered"}
     if each.media:
-        answered["content"] = {media: {"schema": schema} for media in each.media.split(",")}
-    refused = {"description": "refused, with a stable code", "content": {JSON: {"schema": ref("Error")}}}
+        answered["content"] = {
+            media: {"schema": TEXT if media == EVENTS else schema} for media in each.media.split(",")
+        }
+    refused = {"description": "refused, with a stable code", "content": {JSON: {"schema": ref(each.refusal)}}}
     made: dict[str, Any] = {
         "tags": [each.tag],
         "summary": each.summary,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from tidemill.doors.openapi.document import Operation
+from tidemill.doors.openapi.document import EVENTS, JSON, Operation
 
-V2, TFS, ADMIN, OPERATION = "KServe V2", "TensorFlow Serving", "admin", "operation"
-EVENTS = "text/plain"
+V2, TFS, OPENAI = "KServe V2", "TensorFlow Serving", "OpenAI"
+ADMIN, OPERATION = "admin", "operation"
+PLAIN = "text/plain"
+STREAMED = f"{JSON},{EVENTS}"
+"""Whole, or as events where the body says so."""
 RAW = ("image/png", "image/jpeg", "audio/wav", "text/csv", "text/plain", "application/octet-stream")
 """What models with steps read; each model reads some of these."""
 
@@ -24,6 +27,10 @@ def _labelled(method: str, path: str, tag: str, summary: str, **more: object) ->
     return [*_versioned(method, path, tag, summary, **more), labelled]
 
 
+def _openai(path: str, summary: str, reply: str, body: str, media: str = JSON) -> Operation:
+    return Operation("POST", path, OPENAI, summary, reply, body, media, refusal="OpenAIError")
+
+
 OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/v2", V2, "What this server is", "ServerMetadata", key=False),
     Operation("GET", "/v2/health/live", V2, "Whether it lives", "Live", key=False),
@@ -37,6 +44,23 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("POST", "/v2/repository/models/{name}/load", V2, "Load a model, or again", "", "RepositoryRequest", ""),
     Operation("POST", "/v2/repository/models/{name}/unload", V2, "Unload a model", "", "RepositoryRequest", ""),
     *_versioned("POST", "/v2/models/{name}*/infer", V2, "Ask a model", reply="InferResponse", body="InferRequest"),
+    *_versioned(
+        "POST", "/v2/models/{name}*/generate", V2, "Have a text written", reply="Generated", body="GenerateRequest"
+    ),
+    *_versioned(
+        "POST",
+        "/v2/models/{name}*/generate_stream",
+        V2,
+        "Have a text written, word by word",
+        media=EVENTS,
+        body="GenerateRequest",
+    ),
+    _openai("/v1/chat/completions", "Answer a chat", "ChatCompletion", "ChatRequest", STREAMED),
+    _openai("/v1/completions", "Write after a prompt", "Completion", "CompletionRequest", STREAMED),
+    _openai("/v1/responses", "Answer a chat, as a response", "Response", "ResponseRequest", STREAMED),
+    _openai("/v1/embeddings", "Embed texts", "Embeddings", "EmbeddingRequest"),
+    _openai("/v1/tokenize", "Tell the tokens of a text or chat", "Tokens", "TokenizeRequest"),
+    _openai("/v1/detokenize", "Tell the text of tokens", "Prompt", "DetokenizeRequest"),
     Operation("GET", "/v1/models", TFS, "The models that can be asked, as OpenAI lists them", "ModelList"),
     *_labelled("GET", "/v1/models/{name}*", TFS, "A model's versions and their states", reply="ModelStatus"),
     *_labelled("GET", "/v1/models/{name}*/metadata", TFS, "A model's signature", reply="SignatureMetadata"),
@@ -55,7 +79,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *_labelled("POST", "/v1/models/{name}*:regress", TFS, "Regress", reply="RegressResponse", body="ExamplesRequest"),
     Operation("GET", "/healthz", OPERATION, "Whether the process answers", "Health", key=False),
     Operation("GET", "/readyz", OPERATION, "Whether it takes traffic, and why not", "Health", key=False, unready=True),
-    Operation("GET", "/metrics", OPERATION, "Prometheus' text", media=EVENTS, key=False),
+    Operation("GET", "/metrics", OPERATION, "Prometheus' text", media=PLAIN, key=False),
     Operation("GET", "/admin/v1/overview", ADMIN, "What runs", "Overview"),
     Operation("GET", "/admin/v1/models", ADMIN, "The models, their versions, policies and labels", "Models"),
     Operation("POST", "/admin/v1/models/{name}/load", ADMIN, "Load a model, or again", "ModelTold"),

@@ -5,34 +5,13 @@ They say what a caller may rely on: what a door reads more leniently than it say
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from tidemill.doors.openapi.basics import ANY, FLAG, NUMBER, TEXT, WHOLE, Schema, items, record, ref
+from tidemill.doors.openapi.words import WORDS
 
-Schema: TypeAlias = dict[str, Any]
-
-TEXT: Schema = {"type": "string"}
-WHOLE: Schema = {"type": "integer"}
-NUMBER: Schema = {"type": "number"}
-FLAG: Schema = {"type": "boolean"}
-ANY: Schema = {}
 DATATYPES = [
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BF16",
     "BYTES",
 ]  # fmt: skip
-
-
-def ref(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def items(schema: Schema, **more: Any) -> Schema:
-    return {"type": "array", "items": schema, **more}
-
-
-def record(required: dict[str, Schema], optional: dict[str, Schema] | None = None, closed: bool = False) -> Schema:
-    """An object; `closed` has no other fields."""
-    made: Schema = {"type": "object", "properties": {**required, **(optional or {})}, "required": list(required)}
-    return {**made, "additionalProperties": False} if closed else made
-
 
 PARAMETERS: Schema = {"type": "object"}
 SHAPE = items({"type": "integer", "minimum": 0}, maxItems=32)
@@ -40,6 +19,7 @@ TENSOR = record({"name": TEXT, "shape": SHAPE, "datatype": {"enum": DATATYPES}},
 
 SHAPES: dict[str, Schema] = {
     "Error": record({"error": TEXT, "code": TEXT}),
+    **WORDS,
     # KServe V2
     "InferInput": {**TENSOR, "properties": {**TENSOR["properties"], "data": items(ANY)}},
     "InferOutput": {**TENSOR, "properties": {**TENSOR["properties"], "data": items(ANY)}},
