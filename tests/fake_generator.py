@@ -30,7 +30,7 @@ class FakeGenerator:
     """Says what `says` returns for a request, and else words of its list, chosen by prompt and seed.
 
     `running` counts the answers under way, `steps` the rounds in which each got a token. While `held` is set and not
-    over, no token comes. `breaks_after` fails an answer after so many tokens.
+    over, no token comes to an answer that has `held_after`. `breaks_after` fails an answer after so many tokens.
     """
 
     speaks = Speaks(context_tokens=CONTEXT_TOKENS, vocabulary=END + 1, chats=True)
@@ -40,6 +40,7 @@ class FakeGenerator:
         self.running = 0
         self.steps = 0
         self.held: asyncio.Event | None = None
+        self.held_after = 0
         self.breaks_after: int | None = None
         self.asked: list[Generate | Tokenise] = []
         self._closed = asyncio.Event()
@@ -78,7 +79,7 @@ class FakeGenerator:
         ]
         drawn = 0
         while any(not each.finish for each in choices):
-            await self._step(request.deadline)
+            await self._step(request.deadline, drawn)
             if self.breaks_after is not None and drawn >= self.breaks_after:
                 raise EngineFailed("the engine broke in the middle of an answer")
             deltas = tuple(delta for each in choices if not each.finish for delta in each.step())
@@ -88,10 +89,10 @@ class FakeGenerator:
         total = sum(each.count for each in choices)
         yield Piece({}, Usage(prompt_tokens=len(prompt), completion_tokens=total), deltas)
 
-    async def _step(self, deadline: float) -> None:
+    async def _step(self, deadline: float, drawn: int) -> None:
         self.steps += 1
         await asyncio.sleep(0)
-        if self.held is not None:
+        if self.held is not None and drawn >= self.held_after:
             held, closed = (asyncio.ensure_future(each.wait()) for each in (self.held, self._closed))
             try:
                 await asyncio.wait([held, closed], return_when=asyncio.FIRST_COMPLETED)

@@ -11,6 +11,7 @@ from tidemill.assemble.link import Link
 from tidemill.core.contracts import Served
 from tidemill.deploy.mirror import Mirror, Refusals
 from tidemill.deploy.remote import RemoteFleet
+from tidemill.doors.head import ASGIApp
 from tidemill.serve.answer import Service
 from tidemill.wire.frames import Frame
 from tidemill.wire.messages import Failures, Model, Table
@@ -37,12 +38,13 @@ class Behind:
 
     methods: tuple[Any, ...] = ()
 
-    def __init__(self, service: Service, charging: bool = False) -> None:
+    def __init__(self, service: Service, charging: bool = False, app: ASGIApp | None = None) -> None:
         self.service = service
+        self.app = app or self._nothing
         self.charging = charging
         self.counted: list[Failures] = []
 
-    async def app(self, scope: Any, receive: Any, send: Any) -> None:
+    async def _nothing(self, scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError
 
     def released(self, serial: int) -> None:
@@ -97,11 +99,17 @@ class Ends:
 
 @asynccontextmanager
 async def linked(
-    service: Service, served: Iterable[Served], *, charging: bool = False, bounds: Bounds = BOUNDS
+    service: Service,
+    served: Iterable[Served],
+    *,
+    charging: bool = False,
+    bounds: Bounds = BOUNDS,
+    app: ASGIApp | None = None,
 ) -> AsyncIterator[Ends]:
-    """A fleet whose requests are answered by `service` at the other end, which serves `served`."""
+    """A fleet whose requests are answered by `service` at the other end, which serves `served`; `app` answers what is
+    passed on whole."""
     near, far = socket.socketpair(socket.AF_UNIX)
-    behind = Behind(service, charging)
+    behind = Behind(service, charging, app)
     owner = await open_peer(far, bounds, Link(behind, behind))
     front = await open_peer(near, bounds, Deaf())
     refusals = Refusals()

@@ -7,7 +7,7 @@ import socket
 import threading
 import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +17,7 @@ import uvloop
 
 from fake_generator import FakeGenerator
 from fakes import HALVE, KEY, FakeServed, FakeService, halve
+from links import linked
 from tidemill.core.contracts import Pieces
 from tidemill.core.errors import NotOffered
 from tidemill.core.generation import Embed, Generate
@@ -24,6 +25,8 @@ from tidemill.core.request import InferenceRequest, Piece, Usage
 from tidemill.core.settings import Settings
 from tidemill.core.tensor import Signature
 from tidemill.doors import application
+from tidemill.doors.forward import Forward
+from tidemill.doors.hot import Doors
 from tidemill.doors.listen import HttpServer
 
 DIMENSIONS = 8
@@ -67,7 +70,9 @@ async def _vectors(work: Any) -> Pieces:
 class SpeakingServer:
     """Life: a context manager. `service` may be looked at; what belongs to its loop is asked with `ask`."""
 
-    def __init__(self, *models: FakeServed, **settings: Any) -> None:
+    def __init__(self, *models: FakeServed, fronted: bool = False, **settings: Any) -> None:
+        """`fronted`: requests come to a front, which passes them on over a true link."""
+        self._fronted = fronted
         self._models = models or (speaking(), embedding(), FakeServed("half", 1, HALVE, halve))
         self._settings = Settings(**settings)
         self._ready = threading.Event()
@@ -86,6 +91,14 @@ class SpeakingServer:
         self.loop = asyncio.get_running_loop()
         self.service = FakeService(*self._models)
         app = application.build(self.service, None, bytes, list, lambda: 0, self._settings)  # type: ignore[arg-type]
+        async with AsyncExitStack() as stack:
+            if self._fronted:
+                ends = await stack.enter_async_context(linked(self.service, (), app=app))
+                onward = Forward(ends.front, self.service.identity, self._settings.body_bytes_max, lambda: None)
+                app = Doors(self.service, onward, self._settings)
+            await self._listen(app)
+
+    async def _listen(self, app: Doors) -> None:
         self._http = HttpServer(app, self._settings, self.service.failures)
         listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
