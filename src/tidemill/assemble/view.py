@@ -168,6 +168,7 @@ def _told(replica: Replica) -> dict[str, Any]:
         "outputs": [msgspec.to_builtins(spec) for spec in replica.signature.outputs],
         "accepts": replica.accepts,
         "embeds": replica.embeds,
+        "speaks": None if replica.speaks is None else msgspec.to_builtins(replica.speaks),
         "price_nanos": replica.tariff.call_nanos,
         "prompt_token_nanos": replica.tariff.prompt_token_nanos,
         "completion_token_nanos": replica.tariff.completion_token_nanos,

@@ -112,6 +112,7 @@ def show_command(model: str, as_json: bool, config: Path | None, **flags: Any) -
                     "dimensions": replica.embedder.dimensions,
                     "tokens_max": replica.embedder.wish.tokens_max,
                 },
+                "speaks": None if replica.speaks is None else msgspec.to_builtins(replica.speaks),
                 "stages": [stage.model for stage in package.config.stage],
                 "batched": replica.batched,
                 "max_batch": replica.rows_max if replica.batched else 1,
@@ -146,6 +147,10 @@ def _print(told: dict[str, Any]) -> None:
         for spec in told[kind]:
             shape = "any shape" if spec["shape"] is None else list(spec["shape"])
             click.echo(f"  {kind[:-1]:7}  {spec['name']} {spec['datatype']} {shape}")
+    speaks = told["speaks"]
+    if speaks is not None:
+        chats = "a chat or a text" if speaks["chats"] else "a text"
+        click.echo(f"  speaks   after {chats}; prompt and answer have {speaks['context_tokens']} tokens together")
     if told["reads"]:
         click.echo(f"  reads    {', '.join(told['reads'])}")
     if embeds := told["embeds"]:
@@ -154,5 +159,7 @@ def _print(told: dict[str, Any]) -> None:
         click.echo(f"  asks     {', '.join(told['stages'])}")
     alone = "one request at a time: no batch dimension"
     batching = f"up to {told['max_batch']} rows together" if told["batched"] else alone
+    if speaks is not None:
+        batching = "every answer under way, step by step"
     click.echo(f"  batches  {'each stage on its own' if told['stages'] else batching}")
     click.echo(f"  price    {told['price']}")

@@ -84,8 +84,10 @@ def banner(owner: Owner) -> None:
         click.echo(f"console  {owner.http_url}/console")
     for each in replicas:
         if each.state is State.AVAILABLE:
-            shapes = ", ".join(map(str, each.signature.inputs))
-            click.echo(f"model    {each.name} version {each.version} on {each.engine_name}: {shapes}")
+            takes = ", ".join(map(str, each.signature.inputs))
+            if each.speaks is not None:
+                takes = f"words, {each.speaks.context_tokens} tokens{', chat' if each.speaks.chats else ''}"
+            click.echo(f"model    {each.name} version {each.version} on {each.engine_name}: {takes}")
         else:
             click.echo(click.style(f"refused  {each.name} version {each.version}: {each.reason}", fg="red"))
     if not serving:

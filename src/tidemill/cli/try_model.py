@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 from tidemill.cli.common import json_option, setting_options, settled
 
 if TYPE_CHECKING:
-    from tidemill.core.contracts import Engine, Served
+    from tidemill.core.contracts import Engine, Generator, Served
     from tidemill.core.package import ModelPackage
     from tidemill.core.request import Predict
     from tidemill.core.settings import Settings
@@ -37,13 +38,17 @@ def try_command(model: str, file: Path | None, as_json: bool, config: Path | Non
     what the model's own steps read: a picture, a sound, a table, a text, any file. Without FILE a model of the kit gets
     its sample, any other zeros.
     """
-    from tidemill.assemble import choose
-    from tidemill.core.errors import RefusedModel
+    from tidemill.assemble import choose, fleet_policy
+    from tidemill.core.errors import NotOffered, RefusedModel
+    from tidemill.deploy.local import Replica
+    from tidemill.deploy.words import generates
 
     settings, _ = settled(flags, config)
     choice = choose(settings, [model])[-1]
     if choice.package is None:
         raise RefusedModel(choice.reason)
+    if generates(Replica(choice.package, fleet_policy(settings)).engine_name):
+        raise NotOffered(f"{choice.name} is a language model: `tidemill serve {model}` answers at /v1/chat/completions")
     if _is_raw(choice.package, file) or choice.package.config.stage:
         spent_ms = _through_steps(settings, choice.package, file, as_json)
     else:
@@ -109,9 +114,13 @@ def opened(settings: Settings, package: ModelPackage) -> tuple[Engine | None, Re
     from tidemill.deploy.local import Replica
     from tidemill.deploy.opening import open_engine
     from tidemill.deploy.steps import prepare
+    from tidemill.deploy.words import generates
 
     policy = fleet_policy(settings)
     replica = Replica(package, policy)
+    if generates(replica.engine_name):
+        replica.generator = asyncio.run(_loaded(replica.engine_name, package, settings))
+        return None, replica, float("inf")
     replica.steps = prepare(package, policy.steps.bounds)
     if replica.engine_name == stages.ENSEMBLE:
         replica.adopt(stages.prepare(package, policy.steps.bounds).signature, rows_apart=False)
@@ -120,6 +129,15 @@ def opened(settings: Settings, package: ModelPackage) -> tuple[Engine | None, Re
     replica.adopt(opened.engine.signature, opened.rows_apart)
     replica.embedder = embedder.prepare(package, opened.engine.signature, policy.steps.bounds)
     return opened.engine, replica, opened.warm_up_s
+
+
+async def _loaded(engine_name: str, package: ModelPackage, settings: Settings) -> Generator:
+    """A language model, closed again: what it is can still be read."""
+    from tidemill.deploy.words import open_generator
+
+    made = await open_generator(engine_name, package, settings, settings.load_timeout_s)
+    await made.close()
+    return made
 
 
 def _inputs(name: str, source: str, signature: Signature, file: Path | None) -> Tensors:

@@ -5,7 +5,7 @@ Each has one contract suite under `tests/contracts/` that every implementation p
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -14,6 +14,7 @@ from tidemill.core.package import Indexed, ModelConfig, ModelEntry, ModelPackage
 from tidemill.core.price import Tariff
 from tidemill.core.request import Caller, InferenceRequest, Piece, Usage
 from tidemill.core.running import Counts, Running
+from tidemill.core.settings import Settings
 from tidemill.core.tensor import Signature, Tensors
 
 Clock: TypeAlias = Callable[[], float]
@@ -70,6 +71,10 @@ class Generator(Protocol):
 
     async def close(self) -> None:
         """End what runs with `ModelNotReady`, give memory and processes back."""
+
+
+GeneratorFactory: TypeAlias = Callable[[ModelPackage, Settings], Awaitable[Generator]]
+"""A language model of this package, loaded. Raises `RefusedModel`; cancelled, it leaves nothing behind."""
 
 
 class Served(Protocol):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
-from tidemill.core.request import Usage
+if TYPE_CHECKING:  # settings know prices, and `--help` loads settings without numpy
+    from tidemill.core.request import Usage
 
 MILLION: Final = 1_000_000
 CALL_NANOS_MAX: Final = 10**18

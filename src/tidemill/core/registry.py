@@ -1,8 +1,8 @@
 """Names to lazy import paths: how a part is found without being imported; used in every process.
 
 Built-ins register as third parties do: an entry point `name = "module:attribute"` in the group `tidemill.engines`,
-is known here as `engine.name`, one of `tidemill.solvers` as `solver.name`, one of
-`tidemill.steps` as `step.name`. Entry points win over built-ins.
+is known here as `engine.name`, one of `tidemill.generators` (engines of language models) as `generator.name`, one of
+`tidemill.solvers` as `solver.name`, one of `tidemill.steps` as `step.name`. Entry points win over built-ins.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ BUILT_IN = {
     "engine.openvino": "tidemill.engine.openvino:load",
     "engine.tensorflow": "tidemill.engine.tensorflow:load",
     "engine.echo": "tidemill.engine.echo:load",
+    "generator.generate": "tidemill.engine.generate:load",
     "solver.int8": "tidemill.compress.quantise.int8:METHOD",
     "solver.gptq": "tidemill.compress.quantise.gptq:METHOD",
     "solver.adaquant": "tidemill.compress.quantise.adaquant:METHOD",
@@ -65,10 +66,16 @@ EXTRA = {
     "grpc.native": "grpc-native",
     "engine.openvino": "openvino",
     "engine.tensorflow": "tensorflow",
+    "generator.generate": "llm",
     **{name: "compress" for name in BUILT_IN if name.startswith("solver.")},
     **{name: "data" for name in BUILT_IN if name.startswith("step.")},
 }
-GROUPS = {"tidemill.engines": "engine", "tidemill.solvers": "solver", "tidemill.steps": "step"}
+GROUPS = {
+    "tidemill.engines": "engine",
+    "tidemill.generators": "generator",
+    "tidemill.solvers": "solver",
+    "tidemill.steps": "step",
+}
 
 
 @cache

@@ -139,6 +139,31 @@ class Settings:
         at_least=0,
         at_most=10_000,
     )
+    # language models
+    kv_cache_bytes: int = _setting(
+        0,
+        "Memory of one language model for what it has read and said; 0: a quarter of what is free when it loads.",
+        at_least=0,
+        at_most=2**50,
+    )
+    generate_running_max: int = _setting(
+        64, "Answers of one language model that are generated at once; the next wait.", at_least=1, at_most=4096
+    )
+    generate_step_tokens: int = _setting(
+        256,
+        "Tokens that one step of a language model works on at most; longer prompts are read in parts.",
+        at_least=32,
+        at_most=65_536,
+    )
+    generate_nice: int = _setting(
+        10, "How far the process that generates stands back behind this service's others.", at_least=0, at_most=19
+    )
+    generate_restart_ms_max: int = _setting(
+        5_000, "Longest pause before a process that generated and ended is started again.", at_least=1, at_most=600_000
+    )
+    template_ms_max: int = _setting(
+        500, "What a language model's template for chat may take for one request.", at_least=1, at_most=60_000
+    )
     # steps between what people send and tensors
     step_threads: int = _setting(
         2, "Threads on which the steps of all models run, before and after their engines.", at_least=1, at_most=256

@@ -15,7 +15,7 @@ from types import TracebackType
 
 import msgspec
 
-from tidemill.core.contracts import Pieces
+from tidemill.core.contracts import Generator, Pieces
 from tidemill.core.errors import ModelNotReady, TidemillError, UnknownLabel, UnknownModel, UnknownVersion
 from tidemill.core.package import ModelPackage
 from tidemill.core.price import Tariff
@@ -30,6 +30,8 @@ from tidemill.deploy.opening import Opened, open_engine
 from tidemill.deploy.raw import RawRun
 from tidemill.deploy.replica import FleetPolicy, Replica, State
 from tidemill.deploy.steps import Steps, StepThreads, prepare
+from tidemill.deploy.words import WordsRun, generates, open_generator
+from tidemill.deploy.words import end as end_generator
 from tidemill.engine.lane import Lane, LanePolicy
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,9 @@ class LocalFleet:
         inline_s_max = policy.inline_s_max if package.bounded else 0.0
         opening = partial(_open, replica.engine_name, package, policy)
         try:
+            if generates(replica.engine_name):
+                opened_generator = open_generator(replica.engine_name, package, policy.settings, policy.load_s_max)
+                return self._speak(replica, await opened_generator, before)
             replica.steps, opened, replica.embedder = await aside(opening, policy.load_s_max, _drop)
             if isinstance(opened, stages.Ensemble):
                 return self._chain(replica, opened, before)
@@ -89,6 +94,15 @@ class LocalFleet:
             wish.preferred,
         )
         replica.lane = Lane(opened.engine, lane_policy, replica.stats, time.monotonic, opened.warm_up_s, opened.narrow)
+        self._serve(replica)
+        if before is not None:
+            self._retire(before)
+        return replica
+
+    def _speak(self, replica: Replica, generator: Generator, before: Replica | None) -> Replica:
+        """Let a language model serve."""
+        replica.generator = generator
+        self._replicas[replica.name, replica.version] = replica
         self._serve(replica)
         if before is not None:
             self._retire(before)
@@ -154,11 +168,16 @@ class LocalFleet:
         if replica.state is State.AVAILABLE:
             replica.state = State.UNLOADING
             self._leaving[replica.name, replica.version] = replica
-        if replica.lane is None:
-            return None
         loop, left = asyncio.get_running_loop(), asyncio.Event()
+        seconds_max = self._policy.drain_s_max
+        if replica.generator is not None:
+            end = end_generator(replica.generator, left, seconds_max)
+        elif replica.lane is not None:
+            end = _end(replica.lane, left, seconds_max)
+        else:
+            return None
         weakref.finalize(replica, _tell, loop, left).atexit = False
-        ending = loop.create_task(_end(replica.lane, left, self._policy.drain_s_max))
+        ending = loop.create_task(end)
         self._endings[ending] = left
         ending.add_done_callback(self._endings.pop)
         return ending
@@ -257,7 +276,7 @@ class LocalFleet:
     def run(self, request: InferenceRequest) -> AbstractAsyncContextManager[Pieces]:
         replica = self._held(request.model, request.version)
         if replica.generator is not None:
-            return replica.generator.run(request)
+            return WordsRun(replica, replica.generator.run(request))
         if replica.embedder is not None and not isinstance(request.work, Predict):
             return EmbedRun(self, replica, replica.embedder, request, self._threads, self._policy.steps)
         if request.tensors.media:
@@ -284,6 +303,8 @@ class LocalFleet:
                 replica.state = State.UNLOADING
             if replica.lane is not None:
                 lanes.append(replica.lane.close())
+            if replica.generator is not None:
+                lanes.append(replica.generator.close())
         await asyncio.gather(*lanes, *self._endings)
         self._threads.close()
 

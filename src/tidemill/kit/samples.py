@@ -21,7 +21,7 @@ def sample(name: str) -> dict[str, Array]:
     half: the number 1. magika: this very file, which is Python source. silero-vad: 32 ms of a 220 Hz tone with the
     state of a beginning. basic-pitch: two seconds of 440 Hz. minilm: "The mill turns with the tide." in its tokens.
     fashion-cnn: a pair of trousers, drawn with straight lines. ocr and its stages: a white picture with three strokes.
-    co2-forecast: two years that rise by the season.
+    co2-forecast: two years that rise by the season. smollm2 takes words, and has none.
     """
     chosen([name])
     match name:
@@ -55,7 +55,7 @@ def sample(name: str) -> dict[str, Array]:
         case "co2-forecast":
             weeks = np.arange(104)
             return {"series": (350 + weeks * 0.03 + 3 * np.sin(weeks / 52 * 2 * np.pi)).astype(np.float32)[np.newaxis]}
-    raise UnknownModel(f"the kit has no sample for {name!r}")
+    raise UnknownModel(f"{name!r} takes no tensors, so the kit has none for it")
 
 
 def _tone(frequency_hz: float, samples: int, rate_hz: int) -> Array:

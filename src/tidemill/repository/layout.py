@@ -11,7 +11,7 @@ import msgspec
 from tidemill.core.errors import RefusedModel, UnknownModel
 from tidemill.core.package import ModelConfig, ModelEntry, ModelPackage, VersionPolicy, overlaid
 from tidemill.core.tensor import Signature
-from tidemill.repository import formats, model_config, onnx_files, saved_model, triton_config
+from tidemill.repository import formats, gguf, model_config, onnx_files, saved_model, triton_config
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +118,9 @@ def package(name: str, version: int, path: Path, above: ModelConfig | None = Non
         if not weights.is_file():
             raise RefusedModel(f"{found.path}: its weights {weights.name} are missing")
         size = found.path.stat().st_size + weights.stat().st_size
+    elif found.format == "gguf":
+        gguf.read(found.path)
+        size = found.path.stat().st_size
     else:
         raise RefusedModel(f"{found.path} is a {found.format} model, and no engine here serves that format")
     return ModelPackage(name, version, found.path, found.format, size, config, signature, bounded, _source(path))

@@ -22,13 +22,21 @@ _CLASSES: dict[str, type[TidemillError]] = {}
 
 
 def header_of(error: TidemillError) -> bytes:
+    return _ENCODER.encode(problem_of(error))
+
+
+def problem_of(error: TidemillError) -> Problem:
     message = error.message.encode("utf-8", "replace").decode()
-    return _ENCODER.encode(Problem(error.code, message, error.retry_after_s, error.param))
+    return Problem(error.code, message, error.retry_after_s, error.param)
 
 
 def error_of(header: bytes) -> TidemillError:
     """An error of the same class. Raises `msgspec.DecodeError`."""
-    problem = _DECODER.decode(header)
+    return error_from(_DECODER.decode(header))
+
+
+def error_from(problem: Problem) -> TidemillError:
+    """An error of the same class."""
     if problem.code not in _CLASSES:
         # The first class of a code is the one nearest to the root; those of the root's own code are ours.
         known: list[type[TidemillError]] = [ServiceError, *leaves()]

@@ -1,0 +1,84 @@
+"""Language models in a fleet: opened, asked with a stopwatch in hand, and ended; belongs to the owner's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Final
+
+from tidemill.core import registry
+from tidemill.core.contracts import Generator, GeneratorFactory, Pieces
+from tidemill.core.errors import RefusedModel, TidemillError
+from tidemill.core.package import ModelPackage
+from tidemill.core.request import Piece
+from tidemill.core.settings import Settings
+from tidemill.deploy.replica import Replica
+
+log = logging.getLogger(__name__)
+
+KIND: Final = "generator."
+
+
+def generates(engine_name: str) -> bool:
+    """Whether the engine of that name is one of language models."""
+    return KIND + engine_name in registry.known()
+
+
+async def open_generator(engine_name: str, package: ModelPackage, settings: Settings, seconds_max: float) -> Generator:
+    """Raises `RefusedModel`, also for what an engine from outside raises; `TimeoutError` after `seconds_max`."""
+    config = package.config
+    if config.pre or config.post or config.each is not None:
+        raise RefusedModel("its tidemill.toml names steps, and a language model takes none: it is asked with words")
+    factory: GeneratorFactory = registry.load(KIND + engine_name)
+    try:
+        return await asyncio.wait_for(factory(package, settings), seconds_max)
+    except (TidemillError, TimeoutError):
+        raise
+    except Exception as error:
+        log.exception("the engine %s failed to load %s", engine_name, package.name)
+        raise RefusedModel(f"the engine {engine_name!r} failed to load it: {type(error).__name__}: {error}") from error
+
+
+async def end(generator: Generator, left: asyncio.Event, seconds_max: float) -> None:
+    """Close `generator` once everybody has left it, or after `seconds_max`."""
+    try:
+        await asyncio.wait_for(left.wait(), seconds_max)
+    except TimeoutError:
+        log.warning("a language model that is unloaded still answers; its answers are cut")
+    await generator.close()
+
+
+class WordsRun:
+    """One request to a language model, counted under its replica, which it holds until it is left."""
+
+    __slots__ = ("_began", "_pieces", "_replica", "_run")
+
+    def __init__(self, replica: Replica, run: AbstractAsyncContextManager[Pieces]) -> None:
+        self._replica = replica
+        self._run = run
+
+    async def __aenter__(self) -> WordsRun:
+        self._began = time.monotonic()
+        self._pieces = await self._run.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._run.__aexit__(kind, error, trace)
+
+    def __aiter__(self) -> WordsRun:
+        return self
+
+    async def __anext__(self) -> Piece:
+        piece = await anext(self._pieces)
+        if piece.usage is not None:
+            stats = self._replica.stats
+            stats.requests += 1
+            stats.rows += piece.usage.rows
+            stats.last_at = self._began
+            stats.latency.observe(time.monotonic() - self._began)
+        return piece

@@ -1,0 +1,229 @@
+"""`Generator` in the owner process: hands requests to the child and its words to those who asked; belongs to a loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from importlib.util import find_spec
+from itertools import count
+from types import TracebackType
+from typing import Final
+
+import numpy as np
+
+from tidemill.core.errors import (
+    DeadlineExceeded,
+    EngineFailed,
+    MissingPart,
+    ModelNotReady,
+    NotOffered,
+    Overloaded,
+    TidemillError,
+)
+from tidemill.core.generation import Delta, Generate, Speaks, Tokenise
+from tidemill.core.package import ModelPackage
+from tidemill.core.request import InferenceRequest, Piece, Usage
+from tidemill.core.settings import Settings
+from tidemill.core.tensor import Tensors
+from tidemill.engine.generate.messages import Add, Gauges, Opening, Part, Step, Topic, encode
+from tidemill.engine.generate.process import Child
+from tidemill.wire.peer import Bounds
+from tidemill.wire.problems import error_from
+
+RETRY_AFTER_S: Final = 1.0
+RESTART_RETRY_S: Final = 5.0
+"""About what a small model takes to load again."""
+
+
+async def load(package: ModelPackage, settings: Settings) -> ChildGenerator:
+    """Raises `RefusedModel`, `MissingPart`."""
+    if find_spec("openvino_genai") is None:  # it is the child that loads it
+        raise MissingPart("language models need openvino-genai: pip install 'tidemill[llm]'")
+    threads = settings.threads if package.config.threads is None else package.config.threads
+    opening = Opening(
+        path=str(package.path),
+        format=package.format,
+        threads=threads or os.cpu_count() or 1,
+        kv_bytes=settings.kv_cache_bytes,
+        running_max=settings.generate_running_max,
+        step_tokens_max=settings.generate_step_tokens,
+        template_s_max=settings.template_ms_max / 1000,
+        nice=settings.generate_nice,
+    )
+    bounds = Bounds(settings.frame_bytes_max, 1, settings.link_buffer_bytes)
+    under_way_max = settings.generate_running_max + (package.config.batching.queue_max or settings.queue_max)
+    made = ChildGenerator(package.name, opening, bounds, under_way_max, settings.generate_restart_ms_max / 1000)
+    await made.open()
+    return made
+
+
+class ChildGenerator:
+    """`gauges` are those of the last step."""
+
+    def __init__(self, name: str, opening: Opening, bounds: Bounds, under_way_max: int, restart_s_max: float) -> None:
+        self.speaks = Speaks(0)
+        self.gauges = Gauges()
+        self.child = Child(name, opening, bounds, restart_s_max, self)
+        self._under_way_max = under_way_max
+        self._under_way: dict[int, Answer] = {}
+        self._numbers = count(1)
+        self._closed = False
+
+    @property
+    def under_way(self) -> int:
+        """Requests that were begun and have not ended."""
+        return len(self._under_way)
+
+    async def open(self) -> None:
+        """Raises `RefusedModel`."""
+        self.speaks = (await self.child.open()).speaks
+
+    def run(self, request: InferenceRequest) -> Answer:
+        return Answer(self, request)
+
+    async def close(self) -> None:
+        self._closed = True
+        self._fail_all(ModelNotReady("the model is being unloaded"))
+        await self.child.close()
+
+    # -- what answers call ---------------------------------------------------------------------------------------------
+
+    def begin(self, answer: Answer, work: Generate | Tokenise) -> int:
+        """The number of the request. Raises `Overloaded`, `ModelNotReady`, `WrongValue`."""
+        if self._closed:
+            raise ModelNotReady("the model is being unloaded")
+        peer = self.child.peer
+        if peer is None:
+            raise ModelNotReady("the process that generates is being started again", retry_after_s=RESTART_RETRY_S)
+        if len(self._under_way) >= self._under_way_max:
+            raise Overloaded(
+                f"{len(self._under_way)} requests run or wait for this model, the most allowed",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        number = next(self._numbers)
+        generate = work if isinstance(work, Generate) else None
+        tokenise = work if isinstance(work, Tokenise) else None
+        peer.tell(int(Topic.ADD), encode(Add(number, generate, tokenise)))
+        self._under_way[number] = answer
+        return number
+
+    def drop(self, number: int) -> None:
+        """Nobody wants that answer any more; does nothing for one that has ended."""
+        if self._under_way.pop(number, None) is not None and self.child.peer is not None:
+            self.child.peer.tell(int(Topic.DROP), encode(number))
+
+    # -- `process.Listener` --------------------------------------------------------------------------------------------
+
+    def brought(self, step: Step) -> None:
+        self.gauges = step.gauges
+        for part in step.parts:
+            answer = self._under_way.get(part.number)
+            if answer is None:
+                continue  # it was dropped meanwhile
+            if part.usage is not None or part.problem is not None:
+                del self._under_way[part.number]
+            answer.brought(part)
+
+    def lost(self, why: str) -> None:
+        self.gauges = Gauges()
+        self._fail_all(
+            EngineFailed(
+                f"the process that generates has ended ({why}); it is started again", retry_after_s=RESTART_RETRY_S
+            )
+        )
+
+    def _fail_all(self, error: TidemillError) -> None:
+        under_way, self._under_way = self._under_way, {}
+        for answer in under_way.values():
+            answer.failed(error)
+
+
+class Answer:
+    """One request: begun with the block, dropped with it where it has not ended. What comes while nobody reads is kept:
+    no more than the model's context holds."""
+
+    __slots__ = ("_alarm", "_deltas", "_error", "_generator", "_number", "_request", "_tensors", "_usage", "_waiter")
+
+    def __init__(self, generator: ChildGenerator, request: InferenceRequest) -> None:
+        self._generator = generator
+        self._request = request
+        self._number: int | None = None
+        self._deltas: list[Delta] = []
+        self._tensors: Tensors = {}
+        self._usage: Usage | None = None
+        self._error: TidemillError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Answer:
+        work = self._request.work
+        if not isinstance(work, Generate | Tokenise):
+            raise NotOffered(
+                f"model {self._request.model!r} is a language model: it takes no tensors and embeds nothing; ask it at"
+                " /v1/chat/completions or /v1/completions"
+            )
+        remaining_s = self._request.deadline - time.monotonic()
+        if remaining_s <= 0:
+            raise _late()
+        self._number = self._generator.begin(self, work)
+        self._alarm = asyncio.get_running_loop().call_later(remaining_s, self._ring)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def __aiter__(self) -> Answer:
+        return self
+
+    async def __anext__(self) -> Piece:
+        while not self._deltas and self._usage is None:
+            if self._error is not None:
+                raise self._error.with_traceback(None)
+            if self._number is None:
+                raise StopAsyncIteration
+            self._waiter = waiter = asyncio.get_running_loop().create_future()
+            try:
+                await waiter
+            finally:
+                self._waiter = None
+        deltas, self._deltas = tuple(self._deltas), []
+        usage, self._usage = self._usage, None
+        if usage is not None:
+            self._end()
+        return Piece(self._tensors, usage, deltas)
+
+    def brought(self, part: Part) -> None:
+        self._deltas += part.deltas
+        self._usage = part.usage
+        if part.tokens is not None:
+            self._tensors = {"tokens": np.array(part.tokens, np.int64)}
+        if part.problem is not None:
+            self._error = error_from(part.problem)
+        self._wake()
+
+    def failed(self, error: TidemillError) -> None:
+        self._error = type(error)(error.message, retry_after_s=error.retry_after_s)  # each raises its own
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _ring(self) -> None:
+        if self._number is not None and self._usage is None and self._error is None:
+            self._generator.drop(self._number)
+            self.failed(_late())
+
+    def _end(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self._number is not None:
+            self._generator.drop(self._number)
+            self._number = None
+
+
+def _late() -> DeadlineExceeded:
+    return DeadlineExceeded("the deadline passed before the answer was complete; ask for fewer tokens, or more time")
