@@ -119,4 +119,4 @@ class Image:
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("TIDEMILL_", "PYTHON"))}
         here = {name: value.replace("$PATH", os.environ["PATH"]) for name, value in self.env.items()}
-        return kept | here
+        return kept | here | {"PIP_QUIET": "1"}  # where it installs from is no part of what `make soak` keeps
