@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -71,8 +70,8 @@ class Fields:
         if self.lax and not isinstance(value, bool):
             value = _relaxed(value)
             value = int(value) if isinstance(value, float) and value.is_integer() else value
-        if isinstance(value, float) and not math.isfinite(value):
-            raise self.wrong(name, f"is {value}, expected a whole number from {low} to {high}")
+        if isinstance(value, float) and not abs(value) < 2**63:  # also those that JSON's reader made of longer ones
+            raise self.wrong(name, f"is {value:g}, expected a whole number from {low} to {high}")
         if value is not None and type(value) is not int:
             raise self._mistyped(name, int)
         if value is not None and not low <= value <= high:

@@ -40,7 +40,7 @@ def tokens(given: list[Any], place: str, vocabulary: int) -> tuple[int, ...]:
     if not 1 <= len(given) <= TOKENS_MAX:
         raise WrongValue(f"{place} has {len(given)} tokens, expected 1 to {TOKENS_MAX}", param=place)
     for index, each in enumerate(given):
-        if type(each) is not int:
+        if type(each) is not int and not (isinstance(each, float) and abs(each) >= 2**63):
             at = f"{place}[{index}]"
             raise WrongDatatype(f"{at} is {short(each)}, expected a token, a whole number", param=at)
         if not 0 <= each < (vocabulary or 2**31):

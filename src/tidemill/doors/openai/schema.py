@@ -66,8 +66,9 @@ class _Judge:
         if "$ref" in schema:
             self._follow(schema["$ref"], path, depth, within)
         _check_values(schema, path, self._bad)
+        below = list(_below(schema, path, self._bad))
         _check_object(schema, path, self._bad)
-        for name, each in _below(schema, path, self._bad):
+        for name, each in below:
             self.judge(each, f"{path}.{name}", depth + 1, within)
 
     def _follow(self, ref: Any, path: str, depth: int, within: tuple[str, ...]) -> None:
@@ -96,7 +97,10 @@ def _below(schema: dict[str, Any], path: str, bad: Any) -> Iterator[tuple[str, A
         named = schema.get(word, {})
         if not isinstance(named, dict):
             raise bad(f"{path}.{word}", f"is {short(named)}, expected an object")
-        yield from ((f"{word}.{name}"[:100], each) for name, each in named.items())
+        for name, each in named.items():
+            if word == "patternProperties" and (why := why_not(name)):
+                raise bad(f"{path}.{word}", why)
+            yield f"{word}.{name}"[:100], each
     for word in ("anyOf", "oneOf", "allOf", "prefixItems"):
         if word in schema:
             listed = schema[word]
@@ -129,9 +133,6 @@ def _check_values(schema: dict[str, Any], path: str, bad: Any) -> None:
         raise bad(f"{path}.not", "excludes everything")
     if "pattern" in schema and (why := why_not(schema["pattern"])):
         raise bad(f"{path}.pattern", why)
-    for pattern in schema.get("patternProperties", {}):
-        if why := why_not(pattern):
-            raise bad(f"{path}.patternProperties", why)
 
 
 def _kinds(schema: dict[str, Any], path: str, bad: Any) -> list[str]:
