@@ -113,6 +113,7 @@ def show_command(model: str, as_json: bool, config: Path | None, **flags: Any) -
                     "tokens_max": replica.embedder.wish.tokens_max,
                 },
                 "speaks": None if replica.speaks is None else msgspec.to_builtins(replica.speaks),
+                "upstreams": [each.url for each in package.config.remote.upstream] if package.config.remote else [],
                 "stages": [stage.model for stage in package.config.stage],
                 "batched": replica.batched,
                 "max_batch": replica.rows_max if replica.batched else 1,
@@ -155,11 +156,15 @@ def _print(told: dict[str, Any]) -> None:
         click.echo(f"  reads    {', '.join(told['reads'])}")
     if embeds := told["embeds"]:
         click.echo(f"  embeds   texts of up to {embeds['tokens_max']} tokens in {embeds['dimensions']} numbers")
+    if told["upstreams"]:
+        click.echo(f"  asks     {', '.join(told['upstreams'])}")
     if told["stages"]:
         click.echo(f"  asks     {', '.join(told['stages'])}")
     alone = "one request at a time: no batch dimension"
     batching = f"up to {told['max_batch']} rows together" if told["batched"] else alone
-    if speaks is not None:
+    if told["upstreams"]:
+        batching = "those who answer do"
+    elif speaks is not None:
         batching = "every answer under way, step by step"
     click.echo(f"  batches  {'each stage on its own' if told['stages'] else batching}")
     click.echo(f"  price    {told['price']}")

@@ -119,7 +119,7 @@ def opened(settings: Settings, package: ModelPackage) -> tuple[Engine | None, Re
     policy = fleet_policy(settings)
     replica = Replica(package, policy)
     if generates(replica.engine_name):
-        replica.generator = asyncio.run(_loaded(replica.engine_name, package, settings))
+        replica.ask_there(asyncio.run(_loaded(replica.engine_name, package, settings)))
         return None, replica, float("inf")
     replica.steps = prepare(package, policy.steps.bounds)
     if replica.engine_name == stages.ENSEMBLE:

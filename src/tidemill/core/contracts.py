@@ -59,7 +59,7 @@ class Generator(Protocol):
     Life: built and closed by the fleet; belongs to the loop that built it. `speaks` says what it is.
     """
 
-    speaks: Speaks
+    speaks: Speaks | None
 
     def run(self, request: InferenceRequest) -> AbstractAsyncContextManager[Pieces]:
         """Answer `Generate` with pieces of `deltas`, `Tokenise` with one piece; the last piece carries `usage`. Leaving
@@ -71,6 +71,16 @@ class Generator(Protocol):
 
     async def close(self) -> None:
         """End what runs with `ModelNotReady`, give memory and processes back."""
+
+
+@runtime_checkable
+class Relays(Protocol):
+    """What a `Generator` may be besides: one whose answers come from elsewhere, `Predict` and `Embed` among them. Its
+    `speaks` is None where it does not speak."""
+
+    signature: Signature
+    """Of the tensors that it takes; empty where it takes none."""
+    embeds: bool
 
 
 GeneratorFactory: TypeAlias = Callable[[ModelPackage, Settings], Awaitable[Generator]]

@@ -262,6 +262,12 @@ class EngineFailed(ServiceError):
     code = "engine.failed"
 
 
+class UpstreamFailed(ServiceError):
+    """None of the servers that answer for this model did: unreachable, broken, or silent for too long."""
+
+    code = "upstream.failed"
+
+
 class LedgerUnavailable(ServiceError):
     code = "ledger.unavailable"
 

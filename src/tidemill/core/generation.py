@@ -82,9 +82,10 @@ class Tokenise(msgspec.Struct, frozen=True, gc=False):
 
 class Delta(msgspec.Struct, frozen=True, gc=False):
     """The next words of one choice. `text` is whole characters; what may become a stop string is held back until it is
-    known not to. `tokens` are those that were drawn since the delta before, `logprobs` and `spelled` (each by itself)
-    are theirs where logprobs were asked for, `top` the likeliest others at each place, (token, text, logprob). The last
-    of a choice has a `finish`."""
+    known not to. `tokens` are those that were drawn since the delta before (none where another server drew them and
+    does not tell), `logprobs` and `spelled` (each by itself) are theirs where logprobs were asked for (then a token
+    that is not told is -1), `top` the likeliest others at each place, (token, text, logprob). The last of a choice has
+    a `finish`."""
 
     choice: int
     text: str

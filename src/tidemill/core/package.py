@@ -21,7 +21,9 @@ __all__ = [
     "ModelPackage",
     "Padding",
     "Price",
+    "Remote",
     "Stage",
+    "Upstream",
     "VersionPolicy",
     "Versions",
     "overlaid",
@@ -90,6 +92,56 @@ class Each(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     carry: dict[str, str] = {}
 
 
+class Upstream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[[remote.upstream]]`: a server that answers, and its share of the requests; what is "" is as `[remote]` says."""
+
+    url: str
+    weight: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+    model: str = ""
+    key_env: str = ""
+    key_file: str = ""
+
+
+class Remote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[remote]` of `tidemill.toml`: other servers answer for this model.
+
+    `model` is what they call it, "" as here. Their key is in the environment's variable `key_env` or in the file
+    `key_file`; `ca_file` signs their certificates, "" the usual authorities. Of OpenAI's protocol: whether the model
+    `generates`, `chats` and `embeds`; how many tokens prompt and answer may have; `extensions`: the upstreams take
+    vLLM's names beside OpenAI's; `tokenizes`: they answer `/v1/tokenize`; `tokenizer`: a file beside this one by which
+    tokens are counted that they did not count, and texts tokenised. Of V2: `binary` tensors, else JSON. `tries_max`:
+    upstreams asked for one request; `retry_share`: of all requests, how many may be asked again. A sick upstream is
+    left alone for `pause_s` after `failures_max` in a row, or until it answers a look at its health, every `health_s`
+    (0: none).
+    """
+
+    protocol: Literal["openai", "v2", "tfserving"]
+    upstream: Annotated[tuple[Upstream, ...], msgspec.Meta(min_length=1, max_length=64)]
+    model: str = ""
+    key_env: str = ""
+    key_file: str = ""
+    ca_file: str = ""
+    generates: bool = True
+    chats: bool = True
+    embeds: bool = False
+    context_tokens: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] = 131_072
+    dimensions: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 0
+    extensions: bool = False
+    tokenizes: bool = False
+    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    tokenizer: str = ""
+    binary: bool = True
+    connect_ms: Annotated[int, msgspec.Meta(ge=1, le=600_000)] = 2_000
+    read_ms: Annotated[int, msgspec.Meta(ge=1, le=3_600_000)] = 60_000
+    health_s: Annotated[float, msgspec.Meta(ge=0.0, le=3600.0)] = 5.0
+    tries_max: Annotated[int, msgspec.Meta(ge=1, le=64)] = 3
+    retry_share: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.2
+    failures_max: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3
+    pause_s: Annotated[float, msgspec.Meta(ge=0.0, le=3600.0)] = 10.0
+    connections_max: Annotated[int, msgspec.Meta(ge=1, le=65_536)] = 256
+    answer_bytes_max: Annotated[int, msgspec.Meta(ge=1024, le=2**32)] = 256 * 2**20
+
+
 class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[[stage]]` of an ensemble's `tidemill.toml`: a model that is asked, and steps around it.
 
@@ -123,7 +175,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `labels` are the names of the classes that the model's scores stand for, in their order; else the lines of
     `labels.txt` in the version's folder are. `pre` and `post` are the steps from what a person sends to tensors, and
     from tensors to an answer; `each` and `stage` say how the model, or models, are asked between them. `embed` lets it
-    answer texts with vectors besides.
+    answer texts with vectors besides. `remote` says which other servers answer for the engine `remote`.
     """
 
     engine: str | None = None
@@ -144,6 +196,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     embed: Embedding | None = None
     post: tuple[dict[str, Any], ...] = ()
     stage: tuple[Stage, ...] = ()
+    remote: Remote | None = None
 
 
 class ModelPackage(msgspec.Struct, frozen=True):

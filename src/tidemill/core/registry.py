@@ -23,6 +23,7 @@ BUILT_IN = {
     "engine.tensorflow": "tidemill.engine.tensorflow:load",
     "engine.echo": "tidemill.engine.echo:load",
     "generator.generate": "tidemill.engine.generate:load",
+    "generator.remote": "tidemill.engine.remote:load",
     "solver.int8": "tidemill.compress.quantise.int8:METHOD",
     "solver.gptq": "tidemill.compress.quantise.gptq:METHOD",
     "solver.adaquant": "tidemill.compress.quantise.adaquant:METHOD",

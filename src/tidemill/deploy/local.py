@@ -100,8 +100,8 @@ class LocalFleet:
         return replica
 
     def _speak(self, replica: Replica, generator: Generator, before: Replica | None) -> Replica:
-        """Let a language model serve."""
-        replica.generator = generator
+        """Let a language model serve, or one that other servers answer for."""
+        replica.ask_there(generator)
         self._replicas[replica.name, replica.version] = replica
         self._serve(replica)
         if before is not None:

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from tidemill.core.contracts import Generator
+from tidemill.core.contracts import Generator, Relays
 from tidemill.core.generation import Speaks
 from tidemill.core.package import ModelPackage
 from tidemill.core.price import Price, tariff
@@ -24,6 +24,9 @@ ENGINE_OF_FORMAT = {"savedmodel": "openvino", "gguf": "generate"}
 """For all others the engine is called as the format."""
 RUNTIME_OF_ENGINE = {"onnx": "onnxruntime", "generate": "openvino-genai"}
 """V2's `platform` is runtime_format, in Triton's words where it has some."""
+
+REMOTE = "remote"
+"""The engine of models that other servers answer for."""
 
 
 class State(StrEnum):
@@ -76,7 +79,7 @@ class Replica:
         )
         self.waiting_max = package.config.batching.queue_max or policy.waiting_max
         runtime = RUNTIME_OF_ENGINE.get(self.engine_name, self.engine_name)
-        self.platform = runtime if runtime == ENSEMBLE else f"{runtime}_{package.format}"
+        self.platform = runtime if runtime in (ENSEMBLE, REMOTE) else f"{runtime}_{package.format}"
         self.tariff = tariff(package.config.price, policy.price)
         self.labels = package.config.labels
         self.rows_max = package.config.batching.max_batch or policy.rows_max
@@ -90,6 +93,7 @@ class Replica:
         self.lane: Lane | None = None
         self.generator: Generator | None = None
         self.embedder: Embedder | None = None
+        self._embeds_elsewhere = False
 
     @property
     def speaks(self) -> Speaks | None:
@@ -97,7 +101,14 @@ class Replica:
 
     @property
     def embeds(self) -> bool:
-        return self.embedder is not None
+        return self.embedder is not None or self._embeds_elsewhere
+
+    def ask_there(self, generator: Generator) -> None:
+        """Have `generator` answer, and take its word for what the model is."""
+        self.generator = generator
+        if isinstance(generator, Relays):
+            self.adopt(generator.signature, rows_apart=False)
+            self._embeds_elsewhere = generator.embeds
 
     @property
     def accepts(self) -> tuple[str, ...]:

@@ -52,6 +52,7 @@ PROBLEMS: dict[str, tuple[int, Status]] = {
     "engine.failed": (500, Status.INTERNAL),
     "admission.overloaded": (503, Status.UNAVAILABLE),
     "admission.draining": (503, Status.UNAVAILABLE),
+    "upstream.failed": (502, Status.UNAVAILABLE),
     "ledger.unavailable": (503, Status.UNAVAILABLE),
     "link.lost": (503, Status.UNAVAILABLE),
     "link.too_large": (413, Status.RESOURCE_EXHAUSTED),

@@ -8,7 +8,7 @@ import msgspec
 
 from tidemill.core.errors import RefusedModel
 
-FORMATS = ("onnx", "openvino", "savedmodel", "gguf", "echo", "ensemble")
+FORMATS = ("onnx", "openvino", "savedmodel", "gguf", "echo", "ensemble", "remote")
 HEAD_BYTES = 4096
 ENTRIES_MAX = 10_000
 

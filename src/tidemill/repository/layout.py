@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 MANIFEST_NAME = "manifest.json"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
 VERSION = re.compile(r"[0-9]{1,18}")
-WITHOUT_FILE = ("echo", "ensemble")
+WITHOUT_FILE = ("echo", "ensemble", "remote")
 """Engines of models that are a `tidemill.toml` and no more."""
 HOLDS_NONE = "holds no model: no ONNX, OpenVINO IR, SavedModel or GGUF"
 
