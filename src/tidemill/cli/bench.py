@@ -151,7 +151,7 @@ def _plan(flags: dict[str, Any]) -> Plan:
 @contextlib.contextmanager
 def _mine(model: str, config: Path | None, flags: dict[str, Any]) -> Iterator[Target]:
     """The server that is asked for: the one that runs, or one of our own."""
-    from tidemill.cli.bench_service import own_service
+    from tidemill.cli.own_service import own_service
     from tidemill.client.bench.payload import speaks_grpc
     from tidemill.client.bench.target import target
     from tidemill.core.errors import InvalidSetting, RefusedModel
@@ -174,7 +174,7 @@ def _mine(model: str, config: Path | None, flags: dict[str, Any]) -> Iterator[Ta
         flag, value = "--" + name.replace("_", "-"), flags[name]
         words += [flag] if value is True else [flag, str(value)]
     click.echo(f"starting a service for {choice.name} version {choice.version}", err=True)
-    with own_service(model, words) as service:
+    with own_service(model, words, "bench") as service:
         url = service.grpc_address if speaks_grpc(flags["door"]) else service.http_url
         made = target("this", flags["door"], url, choice.name, None, service.http_url)
         yield made.owned((service.pid,))

@@ -19,6 +19,7 @@ VERBS = {
     "demo": "demo",
     "serve": "serve",
     "try": "try_model",
+    "chat": "chat",
     "compress": "compress",
     "bench": "bench",
     "ls": "models",

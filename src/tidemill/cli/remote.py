@@ -24,8 +24,10 @@ TRUST = {
 HERE = "http://127.0.0.1:8000"
 
 
-def remote_options(function: F, otherwise: str | None = None) -> F:
-    """`url` and `key` go to the verb; what TLS wants besides is kept for `ask`. `otherwise` is the URL of a verb that
+def remote_options(
+    function: F, otherwise: str | None = None, url_help: str = URL_HELP, whose_key: str = "Admin key"
+) -> F:
+    """`url` and `key` go to the verb; what TLS wants besides is kept for `trust`. `otherwise` is the URL of a verb that
     always asks a server."""
     for name, about in reversed(TRUST.items()):
         function = click.option(
@@ -37,9 +39,9 @@ def remote_options(function: F, otherwise: str | None = None) -> F:
             callback=_keep,
             help=about,
         )(function)
-    about = f"The running server to ask.  [default: {otherwise}]" if otherwise else URL_HELP
+    about = f"The running server to ask.  [default: {otherwise}]" if otherwise else url_help
     url = click.option("--url", envvar="TIDEMILL_URL", default=otherwise, help=about)
-    key = click.option("--key", envvar="TIDEMILL_KEY", help="Admin key for --url; better given as TIDEMILL_KEY.")
+    key = click.option("--key", envvar="TIDEMILL_KEY", help=f"{whose_key} for --url; better given as TIDEMILL_KEY.")
     return key(url(function))
 
 

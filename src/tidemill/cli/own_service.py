@@ -1,4 +1,4 @@
-"""A service of `bench`'s own: one model on free ports, ended when it has been measured."""
+"""A service of a verb's own (`bench`, `chat`): one model on free ports, ended with the verb; runs in its process."""
 
 from __future__ import annotations
 
@@ -32,18 +32,19 @@ class OwnService:
 
 
 @contextlib.contextmanager
-def own_service(model: str, flags: Sequence[str]) -> Iterator[OwnService]:
-    """`tidemill serve MODEL` with `flags`, on loopback, without keys, with a data folder that is thrown away.
+def own_service(model: str, flags: Sequence[str], verb: str) -> Iterator[OwnService]:
+    """`tidemill serve MODEL` with `flags`, on loopback, without keys, with a data folder that is thrown away and bears
+    the name of `verb`.
 
     Raises `ServerRefused` with the end of its log when it does not get ready. Ends it in any case, on SIGTERM too.
     """
-    with tempfile.TemporaryDirectory(prefix="tidemill-bench-") as folder, _sigterm_unwinds():
+    with tempfile.TemporaryDirectory(prefix=f"tidemill-{verb}-") as folder, _sigterm_unwinds():
         command = [
             sys.executable, "-m", "tidemill", "serve", model, "--http-port", "0", "--grpc-port", "0", "--no-console",
             "--no-auth", "--data-dir", folder, "--json", *flags,
         ]  # fmt: skip
         with (Path(folder) / "log").open("wb") as log:
-            # A group of its own: Ctrl-C reaches bench alone, which then ends the service in its order.
+            # A group of its own: Ctrl-C reaches the verb alone, which ends the service in its order.
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
             )

@@ -1,0 +1,90 @@
+"""How `tidemill chat` tells an answer: words on stdout as they come, what they took on stderr; its process."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from typing import Any
+
+import click
+import orjson
+
+from tidemill.cli.common import units
+from tidemill.client.chat import Answer, Conversation
+from tidemill.core.price import Tariff
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What a model might steer a terminal with."""
+
+
+class Told:
+    """Asks `talk` and tells what comes. `tariff` None leaves prices out."""
+
+    def __init__(self, talk: Conversation, tariff: Tariff | None, as_json: bool) -> None:
+        self._talk = talk
+        self._tariff = tariff
+        self._as_json = as_json
+        self._in_line = False
+
+    def answer(self, question: str) -> None:
+        """Raises `ServerRefused`, and `KeyboardInterrupt` once the connection is closed."""
+        terminal = sys.stdout.isatty()
+        with contextlib.closing(self._talk.ask(question)) as words:
+            for each in words:
+                if not self._as_json:
+                    self._in_line = True
+                    click.echo(CONTROL.sub("\ufffd", each) if terminal else each, nl=False)
+        self._end()
+        answer = self._talk.answer
+        if self._as_json:
+            click.echo(orjson.dumps(self._plain(question, answer)))
+        else:
+            click.secho(took(answer, self._tariff), dim=True, err=True)
+
+    def stopped(self) -> None:
+        self._end()
+        spent_s = self._talk.answer.spent_s
+        click.secho(f"stopped after {spent_s:.1f} s; the chat goes on", dim=True, err=True)
+
+    def refused(self, message: str) -> None:
+        self._end()
+        click.secho(message, fg="red", err=True)
+
+    def _end(self) -> None:
+        if self._in_line:
+            click.echo()
+        self._in_line = False
+
+    def _plain(self, question: str, answer: Answer) -> dict[str, Any]:
+        counted = answer.counted
+        nanos = None if counted is None or self._tariff is None else self._tariff.nanos(counted)
+        return {
+            "question": question,
+            "answer": answer.text,
+            "finish_reason": answer.finish,
+            "prompt_tokens": None if counted is None else counted.prompt_tokens,
+            "cached_tokens": None if counted is None else counted.cached_tokens,
+            "completion_tokens": None if counted is None else counted.completion_tokens,
+            "first_token_s": answer.first_s,
+            "seconds": answer.spent_s,
+            "tokens_per_second": answer.tokens_per_second,
+            "price_nanos": nanos,
+        }
+
+
+def took(answer: Answer, tariff: Tariff | None) -> str:
+    """A line for a person: tokens, their speed, the price; what nobody knows is left out."""
+    counted, parts = answer.counted, []
+    if counted is not None:
+        cached = f" ({counted.cached_tokens} cached)" if counted.cached_tokens else ""
+        parts.append(f"{counted.prompt_tokens} tokens{cached} in, {counted.completion_tokens} out")
+    if answer.tokens_per_second is not None:
+        parts.append(f"{answer.tokens_per_second:.3g} tokens/s")
+    if answer.first_s is not None:
+        parts.append(f"first after {answer.first_s:.2f} s")
+    if counted is not None and tariff is not None:
+        parts.append(f"price {units(tariff.nanos(counted))}")
+    if answer.finish == "length":
+        parts.append("cut at its most tokens")
+    return " · ".join(parts) or f"{answer.spent_s:.1f} s"
