@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from needs import ROOT
+from real_words import words
 from serving import Server, repository, server, tidemill
 
-__all__ = ["repository", "server"]
+__all__ = ["repository", "server", "words"]
 
 EXAMPLES = ROOT / "examples"
 HALVES = "[0.5, 1.0]"
@@ -65,6 +66,24 @@ def test_curl(server: Server) -> None:
     predicted, inferred = map(json.loads, run([EXAMPLES / "curl/call.sh"], server))
     assert predicted == {"predictions": [0.5, 1.0]}
     assert inferred["outputs"][0]["data"] == [0.5, 1.0]
+
+
+@pytest.mark.slow
+def test_chat_with_openais_client(words: Server) -> None:
+    said = run([sys.executable, EXAMPLES / "python/chat.py"], words)
+    assert len(said) == 2
+    assert said[0] == said[1]
+    assert "Paris" in said[0]
+
+
+@pytest.mark.slow
+def test_chat_with_curl(words: Server) -> None:
+    needed("curl", "bash")
+    *told, done = [line.removeprefix("data: ") for line in run([EXAMPLES / "curl/chat.sh"], words) if line]
+    assert done == "[DONE]"
+    chunks = [json.loads(each) for each in told]
+    assert "Paris" in "".join(each["choices"][0]["delta"].get("content", "") for each in chunks[:-1])
+    assert chunks[-1]["usage"]["completion_tokens"] > 3
 
 
 def test_curl_tells_what_the_service_refused(repository: Path, tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tidemill.core.errors import UnknownRoute
+from tidemill.core.errors import UnknownModel, UnknownRoute
 from tidemill.doors.framework import caller, reply
 from tidemill.doors.tfserving import translate
 from tidemill.doors.tfserving.dialect import DIALECTS
 from tidemill.doors.tfserving.spec import versions
-from tidemill.doors.way import version_of
+from tidemill.doors.way import named, version_of
 from tidemill.serve.answer import Service
 
 CHOICES = ("", "/versions/{version}", "/labels/{label}")
@@ -26,7 +26,13 @@ def routes(service: Service) -> list[Route]:
     async def status(request: Request) -> Response:
         caller(service, request)
         name, version, label = _asked(request)
-        return reply(translate.status(name, versions(service.fleet, name, version, label), created_s))
+        try:
+            found = versions(service.fleet, name, version, label)
+        except UnknownModel:
+            if version is not None or label is not None or "@" not in name:
+                raise
+            found = [named(service.fleet, name)]  # as OpenAI's clients name a version
+        return reply(translate.status(name, found, created_s))
 
     async def metadata(request: Request) -> Response:
         caller(service, request)
