@@ -23,6 +23,7 @@ from tidemill.core.tensor import Signature, Tensors
 from tidemill.doors import kserve, problems, raw, tfserving, way
 from tidemill.doors.head import ASGIApp, Head, Receive, Scope, Send, check_commas, check_values, read_body, too_large
 from tidemill.doors.listen import Connection
+from tidemill.doors.openai import errors
 from tidemill.observe import trace
 from tidemill.observe.log import REQUEST_ID
 from tidemill.serve.answer import Service
@@ -122,7 +123,7 @@ class Doors:
             else:  # the drain ran out
                 over = Draining("this server went down before the answer was ready; ask another", retry_after_s=1.0)
                 self._service.failed(None, over.code)
-                status, headers, reply = problems.reply(over)
+                status, headers, reply = errors.reply_at(scope["path"], over)
                 headers.append((b"x-request-id", REQUEST_ID.get().encode()))
                 if not connection.reply_now(status, headers, reply):
                     connection.transport.close()

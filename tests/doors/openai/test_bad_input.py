@@ -285,14 +285,21 @@ def test_whole_pairs_are_read(mill: SpeakingServer) -> None:
     mill.service.ledger.booked.clear()
 
 
-def test_keys_routes_and_methods_are_refused_in_the_same_shape(mill: SpeakingServer) -> None:
+@pytest.mark.parametrize("fronted", [False, True])
+def test_keys_routes_and_methods_are_refused_in_the_same_shape(fronted: bool) -> None:
+    with SpeakingServer(fronted=fronted, words_body_bytes_max=2**20) as mill:
+        refused_alike(mill)
+
+
+def refused_alike(mill: SpeakingServer) -> None:
     for answer, status, code in (
         (mill.post(CHAT, GOOD[CHAT], key=""), 401, "invalid_api_key"),
         (mill.post(CHAT, GOOD[CHAT], key="wrong"), 401, "invalid_api_key"),
         (mill.post(CHAT, GOOD[CHAT] | {"model": "nobody"}), 404, "model_not_found"),
         (mill.client.get(CHAT), 405, "request.method"),
         (mill.post(CHAT, GOOD[CHAT], **{"content-encoding": "gzip"}), 415, "request.encoding"),
-        (mill.post(CHAT, b"x" * (9 * 2**20)), 413, "request.too_large"),
+        (mill.post(CHAT, b"x" * (2 * 2**20)), 413, "request.too_large"),
+        (mill.post(CHAT, GOOD[CHAT] | {"n": 0}), 400, "invalid_value"),
     ):
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
         assert set(answer.json()["error"]) == {"message", "type", "param", "code"}

@@ -222,6 +222,15 @@ def test_service_that_goes_down_says_so_in_the_stream() -> None:
         quiet(server)
 
 
+def test_service_that_goes_down_before_the_first_word_says_so_too() -> None:
+    with SpeakingServer(drain_ms=1000) as server:
+        hold(server)
+        threading.Timer(0.1, server.stop).start()
+        answer = server.post(CHAT, ASKED | {"stream": False})
+        assert (answer.status_code, answer.json()["error"]["type"]) == (503, "server_error")
+        assert answer.json()["code"] == "admission.draining"
+
+
 def test_many_streams_half_of_them_cut_at_random_leave_nothing(server: SpeakingServer) -> None:
     chooser = random.Random(7)  # noqa: S311 - to cut, no secret
     alone = [server.post(CHAT, ask(number) | {"stream": False}).json()["choices"][0]["message"] for number in range(20)]
