@@ -114,9 +114,9 @@ class EmbedRun:
         return embedder.vectors(answer[output], [len(row) for row in rows], dimensions)
 
     async def _tokenised(self, work: Tokenise) -> Piece:
-        """Costs a call, and no tokens: the model reads none."""
         embedder, timely = self._embedder, partial(self._threads.timely, self._request.deadline)
         if work.tokens:
             text = await timely(embedder.text, work.tokens, work.special)
-            return Piece({}, Usage(), (Delta(0, text, finish="stop"),))
-        return Piece({TOKENS: await timely(embedder.tokens, work.text, work.special)}, Usage())
+            return Piece({}, Usage(prompt_tokens=len(work.tokens)), (Delta(0, text, finish="stop"),))
+        tokens = await timely(embedder.tokens, work.text, work.special)
+        return Piece({TOKENS: tokens}, Usage(prompt_tokens=len(tokens)))

@@ -22,7 +22,8 @@ from tidemill.core.tensor import Signature
 from tidemill.engine.remote import openai, tfs, v2
 from tidemill.engine.remote.counting import Counting
 from tidemill.engine.remote.model import RemoteModel
-from tidemill.engine.remote.upstreams import Place, Upstreams
+from tidemill.engine.remote.place import Place
+from tidemill.engine.remote.upstreams import Upstreams
 
 METADATA_S_MAX = 10.0
 """What upstreams may take, while a model is loaded, to say what it is."""

@@ -22,8 +22,9 @@ from tidemill.core.tensor import Signature, Tensors, rows
 from tidemill.engine.remote import openai, tfs, v2
 from tidemill.engine.remote.counting import Counting
 from tidemill.engine.remote.http import Asking
-from tidemill.engine.remote.sse import Events
-from tidemill.engine.remote.upstreams import Place, Reply, Upstreams
+from tidemill.engine.remote.place import Place
+from tidemill.engine.remote.upstreams import Reply, Upstreams
+from tidemill.engine.remote.words import Said, recounted
 
 log = logging.getLogger(__name__)
 
@@ -137,8 +138,8 @@ class RemoteRun:
     async def _words(self, work: Generate) -> Piece:
         if self._said is None:
             self._said = said = Said(work, self._model)
-            asked = lambda place: openai.asking(place.model, work, self._model.wish)  # noqa: E731
-            self._reply, deltas = await self._ask(asked, said.begin)
+            wish = self._model.wish
+            self._reply, deltas = await self._ask(lambda place: openai.asking(place.model, work, wish), said.begin)
         else:
             said = self._said
             deltas = await self._timely(said)
@@ -228,58 +229,3 @@ class RemoteRun:
         headers = {"traceparent": request.traceparent} if request.traceparent else {}
         deadline = request.deadline if math.isfinite(request.deadline) else time.monotonic() + 86_400
         return await self._model.upstreams.ask(asked, begin, deadline, headers)
-
-
-class Said:
-    """The words of one answer, as they come out of its upstream."""
-
-    def __init__(self, work: Generate, model: RemoteModel) -> None:
-        self._work = work
-        self._model = model
-        self._fresh()
-
-    def _fresh(self) -> None:
-        self._told = openai.Said(self._work.choices)
-        self._events = Events()
-        self.over = False
-
-    async def begin(self, reply: Reply) -> tuple[Delta, ...]:
-        """As `more`, of an upstream that may not be the first one asked."""
-        self._fresh()
-        return await self.more(reply)
-
-    async def more(self, reply: Reply) -> tuple[Delta, ...]:
-        """The next deltas; with the last ones `over` is set. Raises `UpstreamFailed`, `httpx.TransportError`."""
-        told = self._told
-        while True:
-            part = await reply.part()
-            if not part:
-                if not told.complete:
-                    raise UpstreamFailed(f"{reply.place.who} ended in the middle of its answer")
-                self.over = True
-                return ()
-            deltas: list[Delta] = []
-            for event in self._events.feed(part):
-                deltas += told.take(event)
-            if told.over:
-                if not told.complete:
-                    raise UpstreamFailed(f"{reply.place.who} ended in the middle of its answer")
-                self.over = True
-            if deltas or self.over:
-                return tuple(deltas)
-
-    def counted(self) -> Usage:
-        """What the upstream counted, else what is counted here."""
-        if self._told.usage is not None:
-            return self._told.usage
-        counting = recounted(self._model)
-        completion = sum(map(counting.text, self._told.texts))
-        return Usage(prompt_tokens=counting.prompt(self._work), completion_tokens=completion)
-
-
-def recounted(model: RemoteModel) -> Counting:
-    """`model.counting`, and a line in the log, once."""
-    if not model.recounted:
-        model.recounted = True
-        log.warning("an upstream tells no usage: tokens are counted here", extra={"model": model.name})
-    return model.counting
