@@ -18,7 +18,7 @@ from tidemill.compress.method import Method
 from tidemill.core import registry, settings
 from tidemill.core.errors import CallerError, TidemillError, leaves
 from tidemill.doors.problems import PROBLEMS
-from tidemill.observe.metrics import NAMES, Exposition, FrontSample, ModelSample, ServiceSample
+from tidemill.observe.metrics import NAMES, Exposition, FrontSample, ModelSample, ServiceSample, UpstreamSample
 from tidemill.observe.stats import ModelStats
 from tidemill.steps.step import Step
 
@@ -149,10 +149,13 @@ def errors() -> str:
 def metrics() -> str:
     front = FrontSample("http-1", True, 0, 0, 0.0, 0)
     model = ModelSample("m", 1, True, 0, ModelStats())
+    upstream = UpstreamSample("m", 1, "1", 0, 0, True)
     families = {
         family.name: family
         for family in Exposition(
-            lambda: ServiceSample([model], {"internal": 1}, 0, 0, 0, 0, (0.0, False), fronts=[front])
+            lambda: ServiceSample(
+                [model], {"internal": 1}, 0, 0, 0, 0, (0.0, False), fronts=[front], upstreams=[upstream]
+            )
         ).collect()
     }
     rows = []

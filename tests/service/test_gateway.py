@@ -189,6 +189,13 @@ def test_upstream_that_is_killed_under_load_costs_no_caller_an_answer(gateway: G
     assert statuses == [200] * 300
     one.ended()
     assert "is left alone" in server.stderr()
+    metrics, where = server.metrics(), 'model="half",upstream="1",version="1"'
+    assert metrics[f"tidemill_upstream_up{{{where}}}"] == 0
+    assert (
+        metrics[f"tidemill_upstream_requests_total{{{where}}}"]
+        >= metrics[f"tidemill_upstream_failures_total{{{where}}}"]
+        >= 1
+    )
     with gateway.upstream(7, port) as again:
         eventually(lambda: server.stderr().count("is back") >= 2, "the upstream is back")
         served = again.metrics().get('tidemill_requests_total{model="half",version="1"}', 0.0)

@@ -12,9 +12,10 @@ import psutil
 
 from tidemill import __version__
 from tidemill.assemble.keys import create_key, told_key
+from tidemill.core.contracts import Relays
 from tidemill.core.errors import LedgerUnavailable
 from tidemill.deploy.local import Replica, State
-from tidemill.observe.metrics import ModelSample, ServiceSample
+from tidemill.observe.metrics import ModelSample, ServiceSample, UpstreamSample
 from tidemill.repository import lineage
 from tidemill.store import accounts, database
 from tidemill.store import ledger as charges
@@ -135,7 +136,18 @@ class View:
             draining=owner.draining,
             started_at=owner.started_at,
             fronts=owner.entry.sample(),
+            upstreams=_upstreams(owner.fleet.replicas()),
         )
+
+
+def _upstreams(replicas: Sequence[Replica]) -> list[UpstreamSample]:
+    found: list[UpstreamSample] = []
+    for each in replicas:
+        generator: object = each.generator
+        if isinstance(generator, Relays):
+            counted = enumerate(generator.upstreams(), 1)
+            found += [UpstreamSample(each.name, each.version, str(number), *counts) for number, counts in counted]
+    return found
 
 
 def _descended(manifest: lineage.Manifest) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from tidemill.core.generation import Speaks
 from tidemill.core.package import Indexed, ModelConfig, ModelEntry, ModelPackage, VersionPolicy
@@ -73,6 +73,14 @@ class Generator(Protocol):
         """End what runs with `ModelNotReady`, give memory and processes back."""
 
 
+class UpstreamCounts(NamedTuple):
+    """Of one server that answers for a model: how often it was asked and failed, and whether it is asked now."""
+
+    requests: int
+    failures: int
+    up: bool
+
+
 @runtime_checkable
 class Relays(Protocol):
     """What a `Generator` may be besides: one whose answers come from elsewhere, `Predict` and `Embed` among them. Its
@@ -81,6 +89,9 @@ class Relays(Protocol):
     signature: Signature
     """Of the tensors that it takes; empty where it takes none."""
     embeds: bool
+
+    def upstreams(self) -> Sequence[UpstreamCounts]:
+        """How those who answer do, in their order."""
 
 
 GeneratorFactory: TypeAlias = Callable[[ModelPackage, Settings], Awaitable[Generator]]

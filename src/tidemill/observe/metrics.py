@@ -46,6 +46,9 @@ NAMES = {
     "tidemill_front_connections": "Open HTTP connections of the front process.",
     "tidemill_front_cpu_seconds": "CPU time of the front process that runs now.",
     "tidemill_front_resident_bytes": "Resident memory of the front process.",
+    "tidemill_upstream_requests": "Requests to a server that answers for a model here, those asked again included.",
+    "tidemill_upstream_failures": "Those that it did not answer, or answered as a sick server does; looks too.",
+    "tidemill_upstream_up": "0 while the upstream is left alone because it failed, else 1.",
     "tidemill_process_cpu_seconds": "CPU time of the owner process.",
     "tidemill_process_resident_bytes": "Resident memory of the owner process.",
 }
@@ -78,6 +81,17 @@ class FrontSample(NamedTuple):
     rss_bytes: int
 
 
+class UpstreamSample(NamedTuple):
+    """A server that answers for a model here, by its place in the model's `tidemill.toml`."""
+
+    model: str
+    version: int
+    upstream: str
+    requests: int
+    failures: int
+    up: bool
+
+
 class ServiceSample:
     """The service's line-up at the moment of a scrape."""
 
@@ -93,6 +107,7 @@ class ServiceSample:
         "ready",
         "started_at",
         "tls",
+        "upstreams",
     )
 
     def __init__(
@@ -108,6 +123,7 @@ class ServiceSample:
         draining: bool = False,
         started_at: float = 0.0,
         fronts: Sequence[FrontSample] = (),
+        upstreams: Sequence[UpstreamSample] = (),
     ) -> None:
         """`tls`: when the certificate expires, and whether the last renewal failed."""
         self.models = models
@@ -121,6 +137,7 @@ class ServiceSample:
         self.draining = draining
         self.started_at = started_at
         self.fronts = fronts
+        self.upstreams = upstreams
 
 
 class Exposition:
@@ -182,6 +199,7 @@ class Exposition:
         yield _gauge("tidemill_tls_expiry_timestamp_seconds", value=expiry)
         yield _gauge("tidemill_tls_renewal_failed", value=None if failed_renewal is None else float(failed_renewal))
         yield from _fronts(sample.fronts)
+        yield from _upstreams(sample.upstreams)
         with self._process.oneshot():
             times = self._process.cpu_times()
             yield _counter("tidemill_process_cpu_seconds", value=times.user + times.system)
@@ -200,6 +218,18 @@ def _fronts(fronts: Sequence[FrontSample]) -> Iterator[Metric]:
         cpu.add_metric((each.name,), each.cpu_s)
         memory.add_metric((each.name,), each.rss_bytes)
     yield from (up, restarts, connections, cpu, memory)
+
+
+def _upstreams(upstreams: Sequence[UpstreamSample]) -> Iterator[Metric]:
+    labels = ("model", "version", "upstream")
+    requests, failures = (_counter(f"tidemill_upstream_{what}", labels) for what in ("requests", "failures"))
+    up = _gauge("tidemill_upstream_up", labels)
+    for each in upstreams:
+        where = (each.model, str(each.version), each.upstream)
+        requests.add_metric(where, each.requests)
+        failures.add_metric(where, each.failures)
+        up.add_metric(where, float(each.up))
+    yield from (requests, failures, up)
 
 
 def _counter(name: str, labels: Iterable[str] | None = None, value: float | None = None) -> CounterMetricFamily:

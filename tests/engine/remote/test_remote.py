@@ -57,7 +57,7 @@ async def gateway(
         places = tuple(Wish(each.url) for each in every)
         wished = Remote(**{"protocol": "openai", "upstream": places, "health_s": 0.0, **wish})
         model = await loaded(wished, folder)
-        for place in model.upstreams.places:
+        for place in model.places:
             place.standing.credit = 0  # the look at loading was the first's turn
         try:
             yield model, every
@@ -80,7 +80,7 @@ async def test_words_and_usage_are_the_upstreams_own() -> None:
 
 async def test_requests_are_shared_out_by_weight() -> None:
     async with gateway(2) as (model, (one, two)):
-        for place, weight in zip(model.upstreams.places, (3, 1), strict=True):
+        for place, weight in zip(model.places, (3, 1), strict=True):
             place.standing.weight = weight
         for _ in range(8):
             await said(model)
@@ -144,7 +144,7 @@ async def test_refusal_is_the_callers_and_is_not_asked_again() -> None:
         one.says = reply(400, b'{"error": {"message": "temperature is odd"}}')
         for _ in range(2):
             one.heard.clear()
-            model.upstreams.places[0].standing.credit = 9
+            model.places[0].standing.credit = 9
             with pytest.raises(RefusedByEngine, match="upstream 1 of model 'm' refused: 'temperature is odd'"):
                 await said(model)
         assert (one.asked, two.asked) == (1, 0)
@@ -185,7 +185,7 @@ async def test_sick_upstream_is_left_alone_until_it_is_well_again(caplog: pytest
         assert two.asked == 8
         one.says, one.health = SAID, 200
         async with asyncio.timeout(10):
-            while model.upstreams.places[0].standing.paused_until:  # noqa: ASYNC110 - it knows no events
+            while model.places[0].standing.paused_until:  # noqa: ASYNC110 - it knows no events
                 await asyncio.sleep(0.01)
         before = one.asked
         for _ in range(4):
@@ -235,7 +235,7 @@ async def test_caller_that_is_cancelled_before_the_first_word_closes_it_too() ->
         with pytest.raises(asyncio.CancelledError):
             await task
         await asyncio.wait_for(one.left.wait(), 10)
-        assert model.upstreams.places[0].standing.open(0.0)
+        assert model.places[0].standing.open(0.0)
 
 
 @pytest.mark.parametrize("says", [None, [STREAM, word("mill"), None]])
@@ -245,7 +245,7 @@ async def test_deadline_ends_it_before_and_after_the_first_word_and_is_no_fault_
         with pytest.raises(DeadlineExceeded):
             await said(model, seconds=0.2)
         await asyncio.wait_for(one.left.wait(), 10)
-        assert model.upstreams.places[0].standing.open(0.0)
+        assert model.places[0].standing.open(0.0)
 
 
 async def test_closing_the_model_ends_what_runs() -> None:
@@ -326,7 +326,7 @@ async def test_key_is_sent_and_told_to_nobody(
         with pytest.raises(UpstreamFailed, match="refuses our key") as caught:
             await said(model)
         (tmp_path / "key").write_text("sk-new\n")
-        place = model.upstreams.places[1]
+        place = model.places[1]
         async with asyncio.timeout(10):
             while place.key != "sk-new":  # noqa: ASYNC110 - it knows no events
                 await asyncio.sleep(0.01)

@@ -12,11 +12,13 @@ RETRIES_AT_ONCE = 10.0
 class Standing:
     """What is known of one upstream: how it did, and until when it is left alone."""
 
-    __slots__ = ("credit", "failures", "name", "paused_until", "trying", "weight")
+    __slots__ = ("asked_count", "credit", "failed_count", "failures", "name", "paused_until", "trying", "weight")
 
     def __init__(self, name: str, weight: int) -> None:
         self.name = name
         self.weight = weight
+        self.asked_count = 0
+        self.failed_count = 0
         self.credit = 0
         self.failures = 0
         self.paused_until = 0.0
@@ -31,6 +33,7 @@ class Standing:
 
     def asked(self) -> None:
         """A request is on its way there."""
+        self.asked_count += 1
         self.trying = bool(self.paused_until)
 
     def well(self) -> None:
@@ -49,6 +52,7 @@ class Standing:
     def failed(self, now: float, failures_max: int, pause_s: float) -> bool:
         """Whether this failure is the one that begins its pause."""
         self.failures += 1
+        self.failed_count += 1
         self.trying = False
         if self.failures < failures_max:
             return False

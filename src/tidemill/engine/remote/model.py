@@ -14,6 +14,7 @@ from urllib.parse import quote
 import httpx
 import numpy as np
 
+from tidemill.core.contracts import UpstreamCounts
 from tidemill.core.errors import DeadlineExceeded, ModelNotReady, NotOffered, UpstreamFailed, WrongValue
 from tidemill.core.generation import Delta, Embed, Generate, Speaks, Tokenise
 from tidemill.core.package import Remote
@@ -46,11 +47,17 @@ class RemoteModel:
         self.speaks = speaks
         self.signature = signature
         self.embeds = wish.protocol == "openai" and wish.embeds
-        self.upstreams = upstreams
+        self.asked = upstreams
+        self.places = upstreams.places
         self.counting = counting
         self.recounted = False
         self.runs: set[RemoteRun] = set()
         self._watching = asyncio.get_running_loop().create_task(upstreams.watch())
+
+    def upstreams(self) -> list[UpstreamCounts]:
+        """As `Relays.upstreams`."""
+        standings = [place.standing for place in self.places]
+        return [UpstreamCounts(each.asked_count, each.failed_count, not each.paused_until) for each in standings]
 
     @property
     def under_way(self) -> int:
@@ -65,7 +72,7 @@ class RemoteModel:
             await self._watching
         for run in tuple(self.runs):
             await run.end(ModelNotReady(f"model {self.name!r} is being unloaded"))
-        await self.upstreams.close()
+        await self.asked.close()
 
 
 class RemoteRun:
@@ -160,7 +167,7 @@ class RemoteRun:
         except TimeoutError as error:
             raise DeadlineExceeded(f"the deadline passed in the middle of the answer of {reply.place.who}") from error
         except (UpstreamFailed, httpx.TransportError) as error:
-            self._model.upstreams.sick(reply.place, error)
+            self._model.asked.sick(reply.place, error)
             if isinstance(error, UpstreamFailed):
                 raise
             raise UpstreamFailed(f"{reply.place.who} broke off in the middle of its answer") from error
@@ -228,4 +235,4 @@ class RemoteRun:
         request = self._request
         headers = {"traceparent": request.traceparent} if request.traceparent else {}
         deadline = request.deadline if math.isfinite(request.deadline) else time.monotonic() + 86_400
-        return await self._model.upstreams.ask(asked, begin, deadline, headers)
+        return await self._model.asked.ask(asked, begin, deadline, headers)
