@@ -16,10 +16,11 @@ import msgspec
 from tidemill.cli.main import tidemill
 from tidemill.compress.method import Method
 from tidemill.core import registry, settings
+from tidemill.core.generation import Busy
 from tidemill.core.errors import CallerError, TidemillError, leaves
 from tidemill.doors.problems import PROBLEMS
 from tidemill.observe.metrics import NAMES, Exposition, FrontSample, ModelSample, ServiceSample, UpstreamSample
-from tidemill.observe.stats import ModelStats
+from tidemill.observe.stats import ModelStats, WordStats
 from tidemill.steps.step import Step
 
 FOLDER = Path(__file__).parent / "reference"
@@ -148,7 +149,9 @@ def errors() -> str:
 
 def metrics() -> str:
     front = FrontSample("http-1", True, 0, 0, 0.0, 0)
-    model = ModelSample("m", 1, True, 0, ModelStats())
+    stats = ModelStats()
+    stats.words = WordStats()
+    model = ModelSample("m", 1, True, 0, stats, busy=Busy())
     upstream = UpstreamSample("m", 1, "1", 0, 0, True)
     families = {
         family.name: family

@@ -120,7 +120,13 @@ class View:
         renewal = owner.renewal
         models = [
             ModelSample(
-                each.name, each.version, each.state is State.AVAILABLE, each.waiting, each.stats, str(each.state)
+                each.name,
+                each.version,
+                each.state is State.AVAILABLE,
+                each.waiting,
+                each.stats,
+                str(each.state),
+                each.busy,
             )
             for each in owner.fleet.replicas()
         ]

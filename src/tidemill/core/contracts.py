@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-from tidemill.core.generation import Speaks
+from tidemill.core.generation import Busy, Speaks
 from tidemill.core.package import Indexed, ModelConfig, ModelEntry, ModelPackage, VersionPolicy
 from tidemill.core.price import Tariff
 from tidemill.core.request import Caller, InferenceRequest, Piece, Usage
@@ -92,6 +92,13 @@ class Relays(Protocol):
 
     def upstreams(self) -> Sequence[UpstreamCounts]:
         """How those who answer do, in their order."""
+
+
+@runtime_checkable
+class TellsBusy(Protocol):
+    """What a generator may offer besides: how busy it is."""
+
+    def busy(self) -> Busy: ...
 
 
 GeneratorFactory: TypeAlias = Callable[[ModelPackage, Settings], Awaitable[Generator]]

@@ -105,3 +105,13 @@ class Speaks(msgspec.Struct, frozen=True):
     vocabulary: int = 0
     chats: bool = False
     tools: bool = False
+
+
+class Busy(msgspec.Struct, frozen=True):
+    """How busy a language model is: answers that are drawn, those that wait for a place, the share of its cache that
+    is in use, and how often what runs it had to be started again."""
+
+    running: int = 0
+    waiting: int = 0
+    cache_share: float = 0.0
+    restarts: int = 0

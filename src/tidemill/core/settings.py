@@ -161,6 +161,18 @@ class Settings:
     generate_restart_ms_max: int = _setting(
         5_000, "Longest pause before a process that generated and ended is started again.", at_least=1, at_most=600_000
     )
+    generate_silent_ms_max: int = _setting(
+        60_000,
+        "A process that generates for somebody and says nothing for so long is killed and started again.",
+        at_least=1000,
+        at_most=3_600_000,
+    )
+    constraint_ms_max: int = _setting(
+        500,
+        "What compiling a schema, a regular expression or a grammar that an answer must fit may take.",
+        at_least=10,
+        at_most=60_000,
+    )
     template_ms_max: int = _setting(
         500, "What a language model's template for chat may take for one request.", at_least=1, at_most=60_000
     )

@@ -33,6 +33,7 @@ from tidemill.deploy.steps import Steps, StepThreads, prepare
 from tidemill.deploy.words import WordsRun, generates, open_generator
 from tidemill.deploy.words import end as end_generator
 from tidemill.engine.lane import Lane, LanePolicy
+from tidemill.observe.stats import WordStats
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +103,8 @@ class LocalFleet:
     def _speak(self, replica: Replica, generator: Generator, before: Replica | None) -> Replica:
         """Let a language model serve, or one that other servers answer for."""
         replica.ask_there(generator)
+        if generator.speaks is not None:
+            replica.stats.words = WordStats()
         self._replicas[replica.name, replica.version] = replica
         self._serve(replica)
         if before is not None:

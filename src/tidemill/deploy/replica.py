@@ -7,8 +7,8 @@ from enum import StrEnum
 
 import msgspec
 
-from tidemill.core.contracts import Generator, Relays
-from tidemill.core.generation import Speaks
+from tidemill.core.contracts import Generator, Relays, TellsBusy
+from tidemill.core.generation import Busy, Speaks
 from tidemill.core.package import ModelPackage
 from tidemill.core.price import Price, tariff
 from tidemill.core.running import Counts, Running
@@ -111,12 +111,18 @@ class Replica:
             self._embeds_elsewhere = generator.embeds
 
     @property
+    def busy(self) -> Busy | None:
+        """Of a language model that tells."""
+        return self.generator.busy() if isinstance(self.generator, TellsBusy) else None
+
+    @property
     def accepts(self) -> tuple[str, ...]:
         return self.steps.accepts
 
     @property
     def waiting(self) -> int:
-        return self.lane.waiting if self.lane else 0
+        busy = self.busy
+        return busy.waiting if busy else self.lane.waiting if self.lane else 0
 
     def adopt(self, signature: Signature, rows_apart: bool = True) -> None:
         """Take the engine's word for what the model is; `tidemill.toml` has the last one on batching."""

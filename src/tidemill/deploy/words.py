@@ -13,7 +13,7 @@ from tidemill.core import registry
 from tidemill.core.contracts import Generator, GeneratorFactory, Pieces
 from tidemill.core.errors import RefusedModel, TidemillError
 from tidemill.core.package import ModelPackage
-from tidemill.core.request import Piece
+from tidemill.core.request import Piece, Usage
 from tidemill.core.settings import Settings
 from tidemill.deploy.replica import Replica
 
@@ -54,7 +54,7 @@ async def end(generator: Generator, left: asyncio.Event, seconds_max: float) -> 
 class WordsRun:
     """One request to a language model, counted under its replica, which it holds until it is left."""
 
-    __slots__ = ("_began", "_pieces", "_replica", "_run")
+    __slots__ = ("_began", "_first", "_pieces", "_replica", "_run")
 
     def __init__(self, replica: Replica, run: AbstractAsyncContextManager[Pieces]) -> None:
         self._replica = replica
@@ -62,6 +62,7 @@ class WordsRun:
 
     async def __aenter__(self) -> WordsRun:
         self._began = time.monotonic()
+        self._first: float | None = None
         self._pieces = await self._run.__aenter__()
         return self
 
@@ -75,10 +76,24 @@ class WordsRun:
 
     async def __anext__(self) -> Piece:
         piece = await anext(self._pieces)
+        if self._first is None:
+            self._first = time.monotonic()
         if piece.usage is not None:
-            stats = self._replica.stats
-            stats.requests += 1
-            stats.rows += piece.usage.rows
-            stats.last_at = self._began
-            stats.latency.observe(time.monotonic() - self._began)
+            self._count(piece.usage, self._first, time.monotonic())
         return piece
+
+    def _count(self, usage: Usage, first: float, now: float) -> None:
+        stats = self._replica.stats
+        stats.requests += 1
+        stats.rows += usage.rows
+        stats.last_at = self._began
+        stats.latency.observe(now - self._began)
+        words = stats.words
+        if words is None or not usage.completion_tokens:
+            return  # it only told tokens
+        words.first_s.observe(first - self._began)
+        if usage.completion_tokens > 1:
+            words.each_s.observe((now - first) / (usage.completion_tokens - 1))
+        words.prompt.observe(usage.prompt_tokens)
+        words.completion.observe(usage.completion_tokens)
+        words.cached_tokens += usage.cached_tokens

@@ -17,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import generate_latest
 
 from tidemill import __version__
+from tidemill.core.generation import Busy
 from tidemill.observe.histogram import Histogram
 from tidemill.observe.stats import ModelStats
 
@@ -28,6 +29,13 @@ NAMES = {
     "tidemill_queue_seconds": "From arrival in the lane to the start of the batch.",
     "tidemill_compute_seconds": "One batch in the engine.",
     "tidemill_batch_rows": "Rows of one batch.",
+    "gen_ai_server_time_to_first_token_seconds": "From arrival to the first word of an answer; language models alone.",
+    "gen_ai_server_time_per_output_token_seconds": "An answer's mean time for each token after the first.",
+    "gen_ai_client_token_usage": "Tokens of one request, by gen_ai_token_type: input, output.",
+    "tidemill_cached_tokens": "Tokens of prompts that needed no work, where the engine tells.",
+    "tidemill_generating": "Answers of a language model that are drawn now.",
+    "tidemill_cache_share": "Share of a language model's cache that answers use now.",
+    "tidemill_generate_restarts": "Times that the process of a language model had to be started again.",
     "tidemill_waiting": "Requests that wait for the engine.",
     "tidemill_in_flight": "Requests between admission and reply.",
     "tidemill_model_ready": "1 when the version serves, else 0.",
@@ -57,11 +65,20 @@ NAMES = {
 class ModelSample:
     """One model's line-up at the moment of a scrape."""
 
-    __slots__ = ("name", "ready", "state", "stats", "version", "waiting")
+    __slots__ = ("busy", "name", "ready", "state", "stats", "version", "waiting")
 
     def __init__(
-        self, name: str, version: int, ready: bool, waiting: int, stats: ModelStats, state: str = "UNKNOWN"
+        self,
+        name: str,
+        version: int,
+        ready: bool,
+        waiting: int,
+        stats: ModelStats,
+        state: str = "UNKNOWN",
+        busy: Busy | None = None,
     ) -> None:
+        """`busy` is None for all but a language model that tells."""
+        self.busy = busy
         self.name = name
         self.version = version
         self.ready = ready
@@ -198,12 +215,39 @@ class Exposition:
         expiry, failed_renewal = sample.tls or (None, None)
         yield _gauge("tidemill_tls_expiry_timestamp_seconds", value=expiry)
         yield _gauge("tidemill_tls_renewal_failed", value=None if failed_renewal is None else float(failed_renewal))
+        yield from _words(sample.models)
         yield from _fronts(sample.fronts)
         yield from _upstreams(sample.upstreams)
         with self._process.oneshot():
             times = self._process.cpu_times()
             yield _counter("tidemill_process_cpu_seconds", value=times.user + times.system)
             yield _gauge("tidemill_process_resident_bytes", value=self._process.memory_info().rss)
+
+
+def _words(models: Sequence[ModelSample]) -> Iterator[Metric]:
+    label = ("model", "version")
+    first = _histogram("gen_ai_server_time_to_first_token_seconds")
+    each = _histogram("gen_ai_server_time_per_output_token_seconds")
+    tokens = HistogramMetricFamily(
+        "gen_ai_client_token_usage", NAMES["gen_ai_client_token_usage"], labels=(*label, "gen_ai_token_type")
+    )
+    cached = _counter("tidemill_cached_tokens", label)
+    running, share = _gauge("tidemill_generating", label), _gauge("tidemill_cache_share", label)
+    restarts = _counter("tidemill_generate_restarts", label)
+    for model in models:
+        where = (model.name, str(model.version))
+        words, busy = model.stats.words, model.busy
+        if words is not None:
+            first.add_metric(where, _buckets(words.first_s), words.first_s.total)
+            each.add_metric(where, _buckets(words.each_s), words.each_s.total)
+            tokens.add_metric((*where, "input"), _buckets(words.prompt), words.prompt.total)
+            tokens.add_metric((*where, "output"), _buckets(words.completion), words.completion.total)
+            cached.add_metric(where, words.cached_tokens)
+        if busy is not None:
+            running.add_metric(where, busy.running)
+            share.add_metric(where, busy.cache_share)
+            restarts.add_metric(where, busy.restarts)
+    yield from (first, each, tokens, cached, running, share, restarts)
 
 
 def _fronts(fronts: Sequence[FrontSample]) -> Iterator[Metric]:

@@ -28,13 +28,27 @@ class RunTimes:
         self.output_s += output_s
 
 
+class WordStats:
+    """What is counted of a language model besides. `first_s` runs from a request's arrival to its first word, `each_s`
+    is a request's mean time for each further token of it, `prompt` and `completion` are tokens of one request."""
+
+    __slots__ = ("cached_tokens", "completion", "each_s", "first_s", "prompt")
+
+    def __init__(self) -> None:
+        self.first_s = Histogram()
+        self.each_s = Histogram()
+        self.prompt = Histogram(POWERS_OF_TWO)
+        self.completion = Histogram(POWERS_OF_TWO)
+        self.cached_tokens = 0
+
+
 class ModelStats:
     """Written on the service's loop alone. Times in seconds.
 
     `latency` runs from a request's arrival in the lane to its answer, `queue` from arrival to the start of its batch,
     `compute` is the time of one batch in the engine. `shared` counts each request of a run with the whole of its
     times, `by_rows` the runs themselves. `failed_s` is what requests that failed spent in the lane; `last_at` when the
-    last one that ran arrived, on the lane's clock.
+    last one that ran arrived, on the lane's clock. `words` is None for a model of tensors.
     """
 
     __slots__ = (
@@ -50,6 +64,7 @@ class ModelStats:
         "rows",
         "runs",
         "shared",
+        "words",
     )
 
     def __init__(self) -> None:
@@ -65,6 +80,7 @@ class ModelStats:
         self.shared = RunTimes()
         self.by_rows: dict[int, RunTimes] = {}
         self.last_at: float | None = None
+        self.words: WordStats | None = None
 
     def failed(self, code: str) -> None:
         self.failures[code] = self.failures.get(code, 0) + 1

@@ -12,7 +12,7 @@ import socket
 import sys
 
 from tidemill.core.errors import EngineFailed
-from tidemill.engine.generate.child import run
+from tidemill.engine.generate import checker, child
 from tidemill.wire.peer import Bounds
 
 PR_SET_PDEATHSIG = 1
@@ -27,11 +27,13 @@ def main() -> None:
     parser.add_argument("--link", type=int, required=True, help="descriptor of the link to the owner")
     parser.add_argument("--bounds", type=int, nargs=3, required=True, help="those of the link: `wire.peer.Bounds`")
     parser.add_argument("--owner", type=int, required=True, help="process id of the owner")
+    parser.add_argument("--check", action="store_true", help="check what answers must fit, instead of generating")
     given = parser.parse_args()
     _end_with(given.owner)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a terminal it reaches the owner too, which decides
     code = 0
     try:
+        run = checker.run if given.check else child.run
         asyncio.run(run(socket.socket(fileno=given.link), Bounds(*given.bounds)))
     except EngineFailed as error:
         logging.getLogger(__name__).error("%s; the process that generates ends", error.message)

@@ -36,8 +36,7 @@ class Answering:
         self._next_id = next_id
         self._sampling = work.sampling
         sampling.check(work.sampling, work.choices)
-        if work.constraint is not None:
-            raise NotOffered("this model's engine does not constrain what is said", param="response_format")
+        self._constraint = work.constraint
         self.prompt = prompt_of(pipeline, work)
         if not self.prompt:
             raise WrongValue("the prompt is empty, and this model has no token that begins one", param="prompt")
@@ -64,7 +63,9 @@ class Answering:
         self._begin(self._choices[0])
 
     def _begin(self, choice: Choice) -> None:
-        made = sampling.config(self._pipeline.default, self._sampling, self._tokens_max, self._seed + choice.index)
+        made = sampling.config(
+            self._pipeline.default, self._sampling, self._constraint, self._tokens_max, self._seed + choice.index
+        )
         choice.handle = self._pipeline.add(self._next_id(), self.prompt, made)
 
     @property

@@ -9,7 +9,9 @@ import asyncio
 import logging
 import os
 import socket
+import time
 from itertools import count
+from typing import Final
 
 from tidemill.core.errors import EngineFailed, NotOffered, RefusedModel, TidemillError
 from tidemill.core.generation import Delta, Tokenise
@@ -33,6 +35,9 @@ from tidemill.wire.peer import Asked, Bounds, Peer, open_peer
 from tidemill.wire.problems import problem_of
 
 log = logging.getLogger(__name__)
+
+TOLD_S: Final = 0.5
+"""A child at work says so this often, though a long prompt brings no words."""
 
 
 class Owner:
@@ -96,6 +101,7 @@ class Child:
         self._ids = count(1)
         self._under_way: dict[int, Answering] = {}
         self._told = Gauges()
+        self._told_at = 0.0
 
     async def work(self) -> None:
         """Returns when the owner is gone. Raises `EngineFailed` when the pipeline broke."""
@@ -111,8 +117,9 @@ class Child:
                 if not pipeline.busy():
                     pipeline.step()  # the engine counts the blocks in use as a step begins: with nothing left, none
             gauges = self._gauges()
-            if parts or gauges != self._told:
-                self._told = gauges
+            now = time.monotonic()
+            if parts or gauges != self._told or now - self._told_at > TOLD_S:
+                self._told, self._told_at = gauges, now
                 self._peer.tell(int(Topic.STEP), encode(Step(tuple(parts), gauges)))
             await asyncio.sleep(0)  # what the owner has sent meanwhile is read here, and what was told is written
 

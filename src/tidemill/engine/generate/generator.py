@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from importlib.util import find_spec
@@ -19,18 +20,25 @@ from tidemill.core.errors import (
     ModelNotReady,
     NotOffered,
     Overloaded,
+    RefusedModel,
     TidemillError,
+    WrongValue,
 )
-from tidemill.core.generation import Delta, Generate, Speaks, Tokenise
+from tidemill.core.generation import Busy, Constraint, Delta, Generate, Speaks, Tokenise
 from tidemill.core.package import ModelPackage
 from tidemill.core.request import InferenceRequest, Piece, Usage
 from tidemill.core.settings import Settings
 from tidemill.core.tensor import Tensors
+from tidemill.engine.generate.checking import Checking
 from tidemill.engine.generate.messages import Add, Gauges, Opening, Part, Step, Topic, encode
 from tidemill.engine.generate.process import Child
 from tidemill.wire.peer import Bounds
 from tidemill.wire.problems import error_from
 
+log = logging.getLogger(__name__)
+
+WATCH_PARTS: Final = 4
+"""So often within the longest silence it is looked whether there is one."""
 RETRY_AFTER_S: Final = 1.0
 RESTART_RETRY_S: Final = 5.0
 """About what a small model takes to load again."""
@@ -53,7 +61,15 @@ async def load(package: ModelPackage, settings: Settings) -> ChildGenerator:
     )
     bounds = Bounds(settings.frame_bytes_max, 1, settings.link_buffer_bytes)
     under_way_max = settings.generate_running_max + (package.config.batching.queue_max or settings.queue_max)
-    made = ChildGenerator(package.name, opening, bounds, under_way_max, settings.generate_restart_ms_max / 1000)
+    made = ChildGenerator(
+        package.name,
+        opening,
+        bounds,
+        under_way_max,
+        settings.generate_restart_ms_max / 1000,
+        settings.constraint_ms_max / 1000,
+        settings.generate_silent_ms_max / 1000,
+    )
     await made.open()
     return made
 
@@ -61,11 +77,25 @@ async def load(package: ModelPackage, settings: Settings) -> ChildGenerator:
 class ChildGenerator:
     """`gauges` are those of the last step."""
 
-    def __init__(self, name: str, opening: Opening, bounds: Bounds, under_way_max: int, restart_s_max: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        opening: Opening,
+        bounds: Bounds,
+        under_way_max: int,
+        restart_s_max: float,
+        constraint_s_max: float,
+        silent_s_max: float,
+    ) -> None:
         self.speaks = Speaks(0)
         self.gauges = Gauges()
         self.child = Child(name, opening, bounds, restart_s_max, self)
+        self.checking = Checking(
+            lambda listener: Child(name, opening, bounds, restart_s_max, listener, ("--check",)), constraint_s_max
+        )
         self._under_way_max = under_way_max
+        self._silent_s_max = silent_s_max
+        self._watching: asyncio.TimerHandle | None = None
         self._under_way: dict[int, Answer] = {}
         self._numbers = count(1)
         self._closed = False
@@ -78,14 +108,21 @@ class ChildGenerator:
     async def open(self) -> None:
         """Raises `RefusedModel`."""
         self.speaks = (await self.child.open()).speaks
+        self._watch()
+
+    def busy(self) -> Busy:
+        gauges = self.gauges
+        return Busy(gauges.running, gauges.waiting, gauges.kv_share, self.child.restarts)
 
     def run(self, request: InferenceRequest) -> Answer:
         return Answer(self, request)
 
     async def close(self) -> None:
         self._closed = True
+        if self._watching is not None:
+            self._watching.cancel()
         self._fail_all(ModelNotReady("the model is being unloaded"))
-        await self.child.close()
+        await asyncio.gather(self.child.close(), self.checking.close())
 
     # -- what answers call ---------------------------------------------------------------------------------------------
 
@@ -104,7 +141,13 @@ class ChildGenerator:
         number = next(self._numbers)
         generate = work if isinstance(work, Generate) else None
         tokenise = work if isinstance(work, Tokenise) else None
-        peer.tell(int(Topic.ADD), encode(Add(number, generate, tokenise)))
+        try:
+            header = encode(Add(number, generate, tokenise))
+        except (UnicodeEncodeError, OverflowError, TypeError) as error:
+            raise WrongValue(f"the request holds what is no text or number: {error}") from error
+        if not self._under_way:
+            self.child.heard_at = time.monotonic()  # it was silent for want of work
+        peer.tell(int(Topic.ADD), header)
         self._under_way[number] = answer
         return number
 
@@ -132,6 +175,14 @@ class ChildGenerator:
                 f"the process that generates has ended ({why}); it is started again", retry_after_s=RESTART_RETRY_S
             )
         )
+
+    def _watch(self) -> None:
+        """Kill a child that works and says nothing; it is started again."""
+        silent_s = time.monotonic() - self.child.heard_at
+        if self._under_way and self.child.peer is not None and silent_s > self._silent_s_max:
+            log.error("the process that generates says nothing for %.1f s; it is killed", silent_s)
+            self.child.kill()
+        self._watching = asyncio.get_running_loop().call_later(self._silent_s_max / WATCH_PARTS, self._watch)
 
     def _fail_all(self, error: TidemillError) -> None:
         under_way, self._under_way = self._under_way, {}
@@ -166,9 +217,20 @@ class Answer:
         remaining_s = self._request.deadline - time.monotonic()
         if remaining_s <= 0:
             raise _late()
+        if isinstance(work, Generate) and work.constraint is not None:
+            await self._check(work.constraint, remaining_s)
+            remaining_s = self._request.deadline - time.monotonic()
         self._number = self._generator.begin(self, work)
         self._alarm = asyncio.get_running_loop().call_later(remaining_s, self._ring)
         return self
+
+    async def _check(self, constraint: Constraint, seconds_max: float) -> None:
+        try:
+            await asyncio.wait_for(self._generator.checking.check(constraint), seconds_max)
+        except TimeoutError:
+            raise _late() from None
+        except RefusedModel as error:
+            raise EngineFailed(f"the process that checks what answers must fit does not start: {error}") from error
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -24,6 +24,7 @@ from tidemill.engine.generate.shape import shape_of
 from tidemill.engine.generate.template import Template
 
 WARM_UP_TOKENS: Final = 2
+_WHERE = re.compile(r"^\[[0-9:]+\] \S+:\d+: (Check failed: \(.*?\) is false: )?")
 _BYTE = re.compile(rb"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -145,4 +146,4 @@ def _is_text(raw: bytes) -> bool:
 def last_line(error: BaseException, characters: int = 400) -> str:
     """openvino's messages end with what happened; before it stands where in its source."""
     lines = [line.strip() for line in str(error).strip().split("\n") if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:characters]
+    return _WHERE.sub("", lines[-1] if lines else type(error).__name__)[:characters]

@@ -41,8 +41,20 @@ class Listener(Protocol):
 class Child:
     """`peer` is the way to it while it serves, None while it does not."""
 
-    def __init__(self, name: str, opening: Opening, bounds: Bounds, restart_s_max: float, listener: Listener) -> None:
+    def __init__(
+        self,
+        name: str,
+        opening: Opening,
+        bounds: Bounds,
+        restart_s_max: float,
+        listener: Listener,
+        words: tuple[str, ...] = (),
+    ) -> None:
+        """`words` go to the child's command line."""
         self.name = name
+        self._words = words
+        self._up = asyncio.Event()
+        self.heard_at = time.monotonic()
         self.restarts = 0
         self.peer: Peer | None = None
         self.ready: Ready | None = None
@@ -69,6 +81,19 @@ class Child:
             raise
         self._keeping = asyncio.create_task(self._keep())
         return ready
+
+    async def serving(self) -> Peer:
+        """The way to it, when it serves again."""
+        while self.peer is None:
+            await self._up.wait()
+        return self.peer
+
+    def kill(self) -> None:
+        """End it at once; it is started again, and nobody is sent to it until then."""
+        self.peer = None
+        self._up.clear()
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
 
     async def close(self) -> None:
         if self._keeping is not None:
@@ -107,7 +132,7 @@ class Child:
         mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         bounds = self._bounds
         command = [sys.executable, "-m", "tidemill.engine.generate", "--link", str(its.fileno())]
-        command += ["--owner", str(os.getpid())]
+        command += ["--owner", str(os.getpid()), *self._words]
         command += ["--bounds", str(bounds.frame_bytes_max), str(bounds.in_flight_max), str(bounds.buffer_bytes)]
         try:
             self._process = _spawn(command, its.fileno())
@@ -121,12 +146,14 @@ class Child:
         link.tell(int(Topic.OPEN), encode(self._opening))
         self.ready = ready = await loaded
         self.peer = link
+        self._up.set()
         return ready
 
     # -- what the link tells -------------------------------------------------------------------------------------------
 
     def told(self, frame: Frame) -> None:
         topic = frame.topic
+        self.heard_at = time.monotonic()
         if topic == Topic.STEP:
             self._listener.brought(read_step(frame.header))
         elif self._loaded is None or self._loaded.done():
@@ -138,6 +165,7 @@ class Child:
 
     def lost(self) -> None:
         self.peer = None
+        self._up.clear()
         if self._loaded is not None and not self._loaded.done():
             self._loaded.set_exception(
                 RefusedModel("the process that generates ended while it loaded the model; what it logged tells why")

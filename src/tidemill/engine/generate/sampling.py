@@ -17,7 +17,8 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino_genai
 
 from tidemill.core.errors import NotOffered, WrongValue
-from tidemill.core.generation import Sampling
+from tidemill.core.generation import Constraint, Sampling
+from tidemill.engine.generate.constraint import words
 
 STOPS_MAX: Final = 64
 STOP_CHARACTERS_MAX: Final = 4096
@@ -74,13 +75,19 @@ def first_seed(sampling: Sampling) -> int:
     return secrets.randbelow(SEEDS) if sampling.seed is None else sampling.seed % SEEDS
 
 
-def config(default: Any, sampling: Sampling, tokens_max: int, seed: int) -> Any:
-    """A `GenerationConfig` of one choice. `default` is the model's own, which names the tokens that end an answer."""
+def config(default: Any, sampling: Sampling, constraint: Constraint | None, tokens_max: int, seed: int) -> Any:
+    """A `GenerationConfig` of one choice. `default` is the model's own, which names the tokens that end an answer.
+
+    What must fit a constraint ends when it does, `ignore_eos` or not. The constraint was compiled before: one that
+    cannot be would break the pipeline.
+    """
     made = openvino_genai.GenerationConfig()
     made.max_new_tokens = tokens_max
     made.eos_token_id = default.eos_token_id
-    made.ignore_eos = sampling.ignore_eos
-    if not sampling.ignore_eos:
+    made.ignore_eos = sampling.ignore_eos and constraint is None
+    if constraint is not None:
+        made.structured_output_config = openvino_genai.StructuredOutputConfig(**words(constraint))
+    if not made.ignore_eos:
         made.stop_token_ids = default.stop_token_ids
     made.apply_chat_template = False
     made.repetition_penalty = sampling.repetition_penalty

@@ -1,0 +1,84 @@
+"""Asks the child that checks whether what an answer must fit can be compiled, in time; belongs to the owner's loop.
+
+The child is started when the first such request comes, and kept. What it said is remembered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from tidemill.core.errors import TidemillError, WrongValue
+from tidemill.core.generation import Constraint, Generate
+from tidemill.engine.generate import constraint as constraints
+from tidemill.engine.generate.messages import Add, Step, Topic, encode
+from tidemill.engine.generate.process import Child, Listener
+from tidemill.wire.problems import error_from
+
+REMEMBERED_MAX: Final = 512
+
+
+class Checking:
+    """Life: built, `check` any number of times, `close`. `started` makes the child, which is not begun yet."""
+
+    def __init__(self, made: Callable[[Listener], Child], seconds_max: float) -> None:
+        self._made = made
+        self._seconds_max = seconds_max
+        self._child: Child | None = None
+        self._turn = asyncio.Lock()
+        self._answer: asyncio.Future[TidemillError | None] | None = None
+        self._said: OrderedDict[Constraint, TidemillError | None] = OrderedDict()
+
+    async def check(self, constraint: Constraint) -> None:
+        """Raises `WrongValue` for what cannot be compiled, or not in time."""
+        constraints.check(constraint)
+        if constraint.kind == "json":
+            return  # it is ours
+        if constraint not in self._said:
+            async with self._turn:
+                if constraint not in self._said:
+                    self._said[constraint] = await self._ask(constraint)
+                    if len(self._said) > REMEMBERED_MAX:
+                        self._said.popitem(last=False)
+        error = self._said[constraint]
+        if error is not None:
+            raise WrongValue(error.message, param=error.param)
+
+    async def close(self) -> None:
+        if self._child is not None:
+            await self._child.close()
+
+    async def _ask(self, constraint: Constraint) -> TidemillError | None:
+        if self._child is None:
+            child = self._made(self)
+            await child.open()
+            self._child = child
+        child = self._child
+        peer = await child.serving()
+        self._answer = answer = asyncio.get_running_loop().create_future()
+        peer.tell(int(Topic.ADD), encode(Add(0, Generate(constraint=constraint))))
+        try:
+            return await asyncio.wait_for(answer, self._seconds_max)
+        except TimeoutError:
+            child.kill()
+            return constraints.refused(f"it takes more than {self._seconds_max:g} s")
+        except asyncio.CancelledError:
+            child.kill()  # whoever asks next must not wait behind what nobody wants
+            raise
+        finally:
+            self._answer = None
+
+    # -- `process.Listener` --------------------------------------------------------------------------------------------
+
+    def brought(self, step: Step) -> None:
+        for part in step.parts:
+            self._settle(None if part.problem is None else error_from(part.problem))
+
+    def lost(self, why: str) -> None:
+        self._settle(constraints.refused(f"the compiler broke on it ({why})"))
+
+    def _settle(self, said: TidemillError | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(said)

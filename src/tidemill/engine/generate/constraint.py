@@ -1,0 +1,72 @@
+"""What an answer must fit, in openvino-genai's words, and what is refused at a glance; pure, in every process.
+
+Nesting and repetition cost a compiler of grammars stack and time out of all proportion; what passes here is still
+compiled by the process that checks before the one that generates sees it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from tidemill.core.errors import WrongValue
+from tidemill.core.generation import Constraint
+
+TEXT_CHARACTERS_MAX: Final = 65_536
+DEPTH_MAX: Final = 64
+COUNT_MAX: Final = 10_000
+COUNTS: Final = frozenset({"minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"})
+ANY_OBJECT: Final = '{"type":"object"}'
+
+
+def words(constraint: Constraint) -> dict[str, str]:
+    """Arguments of a `StructuredOutputConfig`. A JSON answer without a schema is an object, as OpenAI's is."""
+    if constraint.kind == "json":
+        return {"json_schema": ANY_OBJECT}
+    return {constraint.kind: constraint.text}
+
+
+def check(constraint: Constraint) -> None:
+    """Raises `WrongValue` for what is not worth compiling."""
+    text = constraint.text
+    if constraint.kind == "json":
+        return
+    if not text:
+        raise refused("it is empty")
+    if len(text) > TEXT_CHARACTERS_MAX:
+        raise refused(f"it has {len(text)} characters, at most {TEXT_CHARACTERS_MAX} are compiled")
+    if "\0" in text:
+        raise refused("it holds a zero character")
+    if constraint.kind == "json_schema":
+        try:
+            schema = msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise refused(f"it is no JSON: {error}") from error
+        if not isinstance(schema, dict):
+            raise refused("a schema is an object")
+        _check_value(schema, 0)
+        return
+    depth = most = 0
+    for character in text:
+        depth += (character in "([") - (character in ")]")
+        most = max(most, depth)
+    if most > DEPTH_MAX:
+        raise refused(f"it nests {most} deep, at most {DEPTH_MAX} are compiled")
+
+
+def _check_value(value: Any, depth: int) -> None:
+    if depth > DEPTH_MAX:
+        raise refused(f"it nests more than {DEPTH_MAX} deep")
+    if isinstance(value, dict):
+        for name, below in value.items():
+            if name in COUNTS and isinstance(below, int) and below > COUNT_MAX:
+                raise refused(f"{name} = {below}; at most {COUNT_MAX} are compiled")
+            _check_value(below, depth + 1)
+    elif isinstance(value, list):
+        for below in value:
+            _check_value(below, depth + 1)
+
+
+def refused(why: str) -> WrongValue:
+    return WrongValue(f"what the answer must fit cannot be compiled: {why}", param="response_format")
