@@ -68,8 +68,9 @@ async def exists(channel: grpc.aio.Channel, service: str, method: str, streams: 
     """Whether there is such a method, whatever it says to no bytes at all and no key."""
     if streams:
         stream = channel.stream_stream(f"/{service}/{method}")(timeout=LIMIT_S)
-        await stream.write(b"")
-        await stream.done_writing()
+        with suppress(grpc.aio.AioRpcError):  # it may be refused before it has spoken
+            await stream.write(b"")
+            await stream.done_writing()
         if service == "grpc.health.v1.Health":  # a watch has no end
             return await stream.read() is not grpc.aio.EOF
         with suppress(grpc.aio.AioRpcError):

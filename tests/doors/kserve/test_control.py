@@ -172,7 +172,7 @@ async def test_a_service_that_loads_nothing_says_so_and_does_not_offer_it() -> N
         fewer = read("ServerMetadataResponse", await call(channel, KSERVE + "ServerMetadata", b"")).extensions
         status, _, _ = await refused(channel, KSERVE + "RepositoryIndex", b"", metadata=ADMIN)
     assert set(offered) - set(fewer) == {"model_repository"}
-    assert {"classification", "statistics", "model_configuration", "binary_tensor_data"} == set(fewer)
+    assert {"classification", "generate", "statistics", "model_configuration", "binary_tensor_data"} == set(fewer)
     assert status is grpc.StatusCode.UNIMPLEMENTED
 
 

@@ -226,7 +226,7 @@ def test_model_metadata(server: Server) -> None:
         ("POST", "/v2/models/half/versions/9/infer", 404, "model.version_unknown"),
         ("GET", "/v2/models/half/infer", 405, "request.method"),
         ("POST", "/v2/models/half", 405, "request.method"),
-        ("POST", "/v2/models/half/generate", 404, "request.route"),
+        ("POST", "/v2/models/half/generate", 400, "request.not_offered"),
         ("GET", "/v2/nothing", 404, "request.route"),
     ],
 )
