@@ -211,6 +211,9 @@ def test_without_any_upstream_the_error_says_so_and_nothing_is_booked(there: Pat
         with Server(tmp_path / "models", tmp_path / "data", "--no-auth") as server:
             assert half(server, "half").status_code == 200
             one.kill()
+            eventually(
+                lambda: half(server, "half").status_code == 502, "nobody is left"
+            )  # its fronts outlive it a moment
             told = half(server, "half")
             assert (told.status_code, told.json()["code"]) == (502, "upstream.failed")
             assert one.url not in told.text
@@ -232,3 +235,51 @@ def test_key_that_is_missing_refuses_the_model_by_its_name(tmp_path: Path) -> No
     shown = tidemill("show", "gpt-4o", "--models", tmp_path)
     assert shown.returncode
     assert "NOT_THERE" in shown.stderr
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+    """A Tidemill that serves SmolLM2, and one before it."""
+    folder = tmp_path_factory.mktemp("real")
+    install(["smollm2"], folder / "there")
+    flags = ("--kv-cache-bytes", str(256 * 2**20))
+    with Server(folder / "there", folder / "data-there", "--no-auth", *flags) as one:
+        lay(folder / "models", "assistant", one.url, protocol="openai", model="smollm2", price=PRICE, health_s=0.0)
+        with Server(folder / "models", folder / "data", "--no-auth") as server:
+            yield one, server
+
+
+def test_a_real_language_model_says_the_same_through_the_gateway(real: tuple[Server, Server]) -> None:
+    one, server = real
+    body = {
+        "messages": [{"role": "user", "content": "What is the capital of France?"}],
+        "temperature": 0,
+        "max_tokens": 24,
+    }
+    told = [
+        each.client.post("/v1/chat/completions", json={"model": model, **body}).json()
+        for each, model in ((one, "smollm2"), (server, "assistant"))
+    ]
+    assert "Paris" in told[1]["choices"][0]["message"]["content"]
+    assert told[0]["choices"] == told[1]["choices"]
+    counts = [{name: each["usage"][name] for name in ("prompt_tokens", "completion_tokens")} for each in told]
+    assert counts[0] == counts[1]
+
+
+def test_a_real_language_model_that_is_killed_in_the_middle_breaks_off_clearly_and_uncharged(
+    real: tuple[Server, Server],
+) -> None:
+    one, server = real
+    body = {"model": "assistant", "prompt": "The mill", "max_tokens": 500, "stream": True, "ignore_eos": False}
+    with closing(database.connect(server.data_dir)) as connection:
+        before = ledger.total(connection)
+        with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=30) as answer:
+            lines = answer.iter_lines()
+            first = next(line for line in lines if line.startswith("data: "))
+            one.kill()
+            last = [line for line in lines if line.startswith("data: ")][-1]
+        assert json.loads(first.removeprefix("data: "))["choices"]
+        assert json.loads(last.removeprefix("data: "))["code"] == "upstream.failed"
+        told = server.client.post("/v1/completions", json={**body, "stream": False})
+        assert (told.status_code, told.json()["code"]) == (502, "upstream.failed")
+        assert ledger.total(connection) == before
