@@ -11,8 +11,9 @@ import click
 import orjson
 
 from tidemill.cli.common import units
-from tidemill.client.chat import Answer, Conversation
+from tidemill.client.chat import Conversation
 from tidemill.core.price import Tariff
+from tidemill.core.streamed import Answer, took
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """What a model might steer a terminal with."""
@@ -40,7 +41,12 @@ class Told:
         if self._as_json:
             click.echo(orjson.dumps(self._plain(question, answer)))
         else:
-            click.secho(took(answer, self._tariff), dim=True, err=True)
+            click.secho(took(answer, self._price(answer)), dim=True, err=True)
+
+    def _price(self, answer: Answer) -> str:
+        if answer.counted is None or self._tariff is None:
+            return ""
+        return f"price {units(self._tariff.nanos(answer.counted))}"
 
     def stopped(self) -> None:
         self._end()
@@ -71,20 +77,3 @@ class Told:
             "tokens_per_second": answer.tokens_per_second,
             "price_nanos": nanos,
         }
-
-
-def took(answer: Answer, tariff: Tariff | None) -> str:
-    """A line for a person: tokens, their speed, the price; what nobody knows is left out."""
-    counted, parts = answer.counted, []
-    if counted is not None:
-        cached = f" ({counted.cached_tokens} cached)" if counted.cached_tokens else ""
-        parts.append(f"{counted.prompt_tokens} tokens{cached} in, {counted.completion_tokens} out")
-    if answer.tokens_per_second is not None:
-        parts.append(f"{answer.tokens_per_second:.3g} tokens/s")
-    if answer.first_s is not None:
-        parts.append(f"first after {answer.first_s:.2f} s")
-    if counted is not None and tariff is not None:
-        parts.append(f"price {units(tariff.nanos(counted))}")
-    if answer.finish == "length":
-        parts.append("cut at its most tokens")
-    return " · ".join(parts) or f"{answer.spent_s:.1f} s"

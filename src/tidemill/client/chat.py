@@ -11,40 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-import orjson
 
-from tidemill.client.events import EventReader
 from tidemill.core.errors import InvalidSetting, ServerRefused
-from tidemill.core.request import Usage
+from tidemill.core.streamed import DONE, Answer, EventReader, worded
 
 CONNECT_S_MAX = 10.0
 REFUSAL_BYTES_MAX = 64 * 2**10
-SAID_CHARACTERS = 500
-DONE = b"[DONE]"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-@dataclass(slots=True)
-class Answer:
-    """One answer as it grows.
-
-    `counted` is None for one that was broken off, and where a server counts nothing; `finish` is the server's word for
-    why it ended. Seconds are from when the question was sent.
-    """
-
-    text: str = ""
-    finish: str = ""
-    counted: Usage | None = None
-    first_s: float | None = None
-    spent_s: float = 0.0
-
-    @property
-    def tokens_per_second(self) -> float | None:
-        """Of those behind the first, which waits for the prompt; None where nobody counted, and for a single one."""
-        if self.counted is None or self.first_s is None or self.counted.completion_tokens < 2:
-            return None
-        spent_s = self.spent_s - self.first_s
-        return (self.counted.completion_tokens - 1) / spent_s if spent_s > 0 else None
 
 
 @dataclass(slots=True)
@@ -80,12 +53,11 @@ class Conversation:
         }
         began = time.perf_counter()
         try:
-            for chunk in chunks(self.http, body):
-                words = _take(answer, chunk)
+            for data in chunks(self.http, body):
+                words = answer.take(data)
                 if words:
                     if answer.first_s is None:
                         answer.first_s = time.perf_counter() - began
-                    answer.text += words
                     yield words
         except ServerRefused:
             answer.spent_s = time.perf_counter() - began
@@ -102,29 +74,8 @@ class Conversation:
             self.turns += [asked, {"role": "assistant", "content": answer.text}]
 
 
-def _take(answer: Answer, chunk: Mapping[str, Any]) -> str:
-    """The words of `chunk`; what else it tells goes to `answer`. Raises `ServerRefused`."""
-    try:
-        if chunk.get("error"):
-            raise ServerRefused(f"the server broke off: {said(chunk)}")
-        if usage := chunk.get("usage"):
-            cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-            answer.counted = Usage(
-                prompt_tokens=int(usage["prompt_tokens"]),
-                completion_tokens=int(usage["completion_tokens"]),
-                cached_tokens=int(cached),
-            )
-        words = ""
-        for choice in chunk.get("choices") or ():
-            words += choice["delta"].get("content") or ""
-            answer.finish = choice.get("finish_reason") or answer.finish
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ServerRefused(f"the server sent a chunk that is none of OpenAI's: {error!r}") from error
-    return words
-
-
-def chunks(http: httpx.Client, body: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
-    """The chunks of one streamed answer up to its `[DONE]`. Raises `ServerRefused`."""
+def chunks(http: httpx.Client, body: Mapping[str, Any]) -> Generator[bytes, None, None]:
+    """The data of each chunk of one streamed answer up to its `[DONE]`. Raises `ServerRefused`."""
     reader = EventReader()
     try:
         with http.stream("POST", "chat/completions", json=body) as reply:
@@ -134,20 +85,10 @@ def chunks(http: httpx.Client, body: Mapping[str, Any]) -> Generator[dict[str, A
                 for data in reader.feed(part):
                     if data == DONE:
                         return
-                    yield _parsed(data)
+                    yield data
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ServerRefused(_lost(http, error)) from error
     raise ServerRefused("the server ended the answer in the middle; its log may tell why")
-
-
-def _parsed(data: bytes) -> dict[str, Any]:
-    try:
-        chunk = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise ServerRefused(f"the server sent a chunk that is no JSON: {data[:80]!r}") from error
-    if not isinstance(chunk, dict):
-        raise ServerRefused(f"the server sent a chunk that is no object: {data[:80]!r}")
-    return chunk
 
 
 def _refusal(reply: httpx.Response) -> str:
@@ -156,22 +97,7 @@ def _refusal(reply: httpx.Response) -> str:
         body += part
         if len(body) > REFUSAL_BYTES_MAX:
             break
-    return f"{reply.request.url} answered {reply.status_code}: {_worded(bytes(body))}"
-
-
-def _worded(body: bytes) -> str:
-    try:
-        told = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return body[:SAID_CHARACTERS].decode("utf-8", "replace") or "nothing more"
-    return said(told) if isinstance(told, dict) else str(told)[:SAID_CHARACTERS]
-
-
-def said(told: Mapping[str, Any]) -> str:
-    """The message of an error in OpenAI's shape, or in this service's own."""
-    error = told.get("error", told)
-    message = error.get("message", error) if isinstance(error, dict) else error
-    return str(message)[:SAID_CHARACTERS]
+    return f"{reply.request.url} answered {reply.status_code}: {worded(bytes(body))}"
 
 
 def _lost(http: httpx.Client, error: Exception) -> str:
@@ -206,7 +132,7 @@ def listed(http: httpx.Client) -> list[str]:
         reply = http.get("models")
         told = reply.json() if reply.status_code == 200 else None
         if told is None:
-            raise ServerRefused(f"{reply.request.url} answered {reply.status_code}: {_worded(reply.content)}")
+            raise ServerRefused(f"{reply.request.url} answered {reply.status_code}: {worded(reply.content)}")
         return [str(each["id"]) for each in told["data"]]
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ServerRefused(_lost(http, error)) from error

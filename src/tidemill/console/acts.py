@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
 from tidemill.console.asking import Asking, Reply, Strange, Unreachable
+from tidemill.core.errors import ServerRefused
+from tidemill.core.streamed import DONE, Answer, EventReader
 
 LOAD_S_MAX = 900.0
 """How long the page waits for a model to be loaded; the service goes on, and its states tell how far it is."""
@@ -54,6 +58,32 @@ class Acts:
         except (Unreachable, Strange) as error:
             return Tried(0, b"", str(error), time.perf_counter() - began)
         return Tried(reply.status, reply.body, _why(reply), time.perf_counter() - began)
+
+    async def say(
+        self, name: str, version: int | None, body: dict[str, Any], answer: Answer
+    ) -> AsyncGenerator[str, None]:
+        """Have the model answer a chat, into `answer`; its words are given as they come. To leave is to stop it: hold
+        it by `aclosing`. Raises `Strange` and `Unreachable` with what is to be shown."""
+        params = None if version is None else {"version": str(version)}
+        began = time.perf_counter()
+        reader = EventReader()
+        content = msgspec.json.encode({**body, "stream": True, "stream_options": {"include_usage": True}})
+        path = f"{_address(name)}/chat"
+        try:
+            async with self._asking.listen(path, content=content, params=params, silence_s=TRY_S_MAX) as parts:
+                async for part in parts:
+                    for data in reader.feed(part):
+                        if data == DONE:
+                            return
+                        if words := answer.take(data):
+                            if answer.first_s is None:
+                                answer.first_s = time.perf_counter() - began
+                            yield words
+            raise Strange("the service ended the answer in the middle; its log may tell why")
+        except ServerRefused as error:
+            raise Strange(error.message) from error
+        finally:
+            answer.spent_s = time.perf_counter() - began
 
     async def _done(self, method: str, path: str, content: bytes = b"", timeout_s: float = LOAD_S_MAX) -> str:
         try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +95,29 @@ class Asking:
         whole = bytes(body)
         message = "" if response.is_success else _message(whole, response.reason_phrase)
         return Reply(response.status_code, whole, message)
+
+    @asynccontextmanager
+    async def listen(
+        self, path: str, *, content: bytes, params: Mapping[str, str] | None, silence_s: float
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The parts of the answer to `POST path` as they come; whoever leaves hangs up. Each silence may take
+        `silence_s`. Raises `Strange` with its words for a refusal, `Unreachable` where the way breaks."""
+        timeout = httpx.Timeout(TIMEOUT_S, read=silence_s, write=silence_s)
+        headers = {**self._headers, "Content-Type": "application/json"}
+        try:
+            async with self._http.stream(
+                "POST", path, content=content, headers=headers, params=params, timeout=timeout
+            ) as response:
+                if not response.is_success:
+                    body = b""
+                    async for part in response.aiter_bytes():
+                        body += part
+                        if len(body) > ANSWER_BYTES_MAX:
+                            break
+                    raise Strange(f"{_message(body, response.reason_phrase)} ({response.status_code})")
+                yield response.aiter_bytes()
+        except httpx.RequestError as error:
+            raise Unreachable(str(error)[:MESSAGE_MAX] or type(error).__name__) from error
 
 
 def _message(body: bytes, otherwise: str) -> str:

@@ -59,6 +59,8 @@ class Known:
     def kind(self) -> Kind | None:
         """None while nothing of it is loaded: what it reads is not known then."""
         running = self.shown.running
+        if running is not None and running.speaks is not None:
+            return Kind.CHAT
         return kind_of(running.accepts) if running and running.inputs else None
 
     @property

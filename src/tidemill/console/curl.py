@@ -45,6 +45,15 @@ def predict(name: str, version: int | None, http_url: str, auth: bool, media: st
     return " ".join([*words, "--data-raw", shlex.quote(text)])
 
 
+def chat(http_url: str, auth: bool, body: dict[str, Any]) -> str:
+    """The shell line that asks `/v1/chat/completions` for what the playground asked."""
+    url = f"{http_url.rstrip('/')}/v1/chat/completions"
+    words = ["curl", "-sSN", shlex.quote(url), "-H", shlex.quote("Content-Type: application/json")]
+    if auth:
+        words += ["-H", '"Authorization: Bearer $TIDEMILL_KEY"']
+    return " ".join([*words, "--data-raw", shlex.quote(json.dumps(body, ensure_ascii=False))])
+
+
 def _written(data: bytes) -> str | None:
     """`data` as a text that fits a line of the shell, None where it does not."""
     if len(data) > TEXT_BYTES_MAX or b"\0" in data:

@@ -16,6 +16,7 @@ class Kind(StrEnum):
     TABLE = "table"
     BYTES = "bytes"
     TENSORS = "tensors"
+    CHAT = "chat"
 
 
 WRITTEN = (Kind.TEXT, Kind.TABLE, Kind.BYTES, Kind.TENSORS)
@@ -27,6 +28,7 @@ FILES = {
     Kind.TABLE: ".csv,text/csv",
     Kind.BYTES: "",
     Kind.TENSORS: ".json,application/json",
+    Kind.CHAT: "",
 }
 """Which files the browser offers to open; "" is any."""
 _TYPES = {
@@ -51,6 +53,8 @@ def kind_of(accepts: tuple[str, ...]) -> Kind:
 
 def ways(model: Model) -> tuple[Kind, ...]:
     """How `model` can be asked, the way for people first."""
+    if model.speaks is not None:
+        return (Kind.CHAT,)
     first = kind_of(model.accepts)
     return (first,) if first is Kind.TENSORS else (first, Kind.TENSORS)
 

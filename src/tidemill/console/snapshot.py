@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from tidemill.core.generation import Speaks
 from tidemill.core.price import Tariff
 from tidemill.core.tensor import TensorSpec
 
@@ -59,6 +60,7 @@ class Model(msgspec.Struct, frozen=True):
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     accepts: tuple[str, ...] = ()
+    speaks: Speaks | None = None
     price_nanos: int = 0
     prompt_token_nanos: int = 0
     completion_token_nanos: int = 0

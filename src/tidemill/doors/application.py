@@ -42,6 +42,7 @@ def build(
         *operations.routes(metrics, not_ready, console_port, settings.metrics_path),
         *admin.routes(service, administration),
         trying.route(service, predict, settings.body_bytes_max),
+        trying.chat_route(service, settings),
         *openapi.routes(),
     ]
     others = Starlette(

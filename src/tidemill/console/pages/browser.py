@@ -9,6 +9,28 @@ WRITTEN = "event => emit(event.target.closest('.question').querySelector('textar
 ENTER = """event => {
   if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) { event.preventDefault(); emit(event.target.value); }
 }"""
+# What a chat sends: [what is said, the system prompt, the temperature, the tokens].
+_CHAT = """const chat = event.target.closest('.chat');
+  const value = name => chat.querySelector(name).value;
+  emit([value('[name=say]'), value('[name=system]'),
+    ...[...chat.querySelectorAll('input[type=number]')].map(each => each.value)]);"""
+SAID = "event => { " + _CHAT + " }"
+SAYS = (
+    "event => { if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) { event.preventDefault(); "
+    + _CHAT
+    + " } }"
+)
+# The end of the conversation stays in sight while it grows, unless its reader looks further up.
+FOLLOW = """(() => {
+  const talk = document.querySelector('.talk');
+  if (!talk) return;
+  talk.scrollTop = talk.scrollHeight;
+  if (talk.followed) return;
+  talk.followed = new MutationObserver(() => {
+    if (talk.scrollHeight - talk.scrollTop - talk.clientHeight < 120) talk.scrollTop = talk.scrollHeight;
+  });
+  talk.followed.observe(talk, {childList: true, subtree: true, characterData: true});
+})()"""
 OPEN = "event => event.target.closest('.question').querySelector('input[type=file]').click()"
 MEASURE = "event => emit([event.target.naturalWidth, event.target.naturalHeight])"
 # The file is shown from the browser's own memory while it is on its way.

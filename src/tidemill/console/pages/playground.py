@@ -13,6 +13,7 @@ from tidemill.console.acts import Acts, Tried
 from tidemill.console.catalogue import Known
 from tidemill.console.kinds import Kind, ways
 from tidemill.console.pages import answer
+from tidemill.console.pages.chat import Chat
 from tidemill.console.pages.parts import box, choices, press, words
 from tidemill.console.pages.question import Given, Question
 from tidemill.console.snapshot import Model, Service
@@ -32,6 +33,7 @@ class Playground:
         self._offered: list[str] = []
         self._way: Kind | None = None
         self._question: Question | None = None
+        self._chat: Chat | None = None
         self._turn = 0
         with box("card wide-card playground", "section") as self._card:
             with box("top"):
@@ -43,6 +45,8 @@ class Playground:
             with box("sides") as self._sides:
                 self._left = ui.element("div")
                 self._right = ui.element("div").classes("answer").props("aria-live=polite")
+            self._talk = ui.element("div")
+        ui.context.client.on_delete(self._hang_up)
         self._chosen = NEWEST
 
     def show(self, model: Known | None, service: Service | None) -> None:
@@ -51,7 +55,9 @@ class Playground:
         running = self._asked()
         self._card.set_visibility(model is not None)
         self._none.set_visibility(running is None)
-        self._sides.set_visibility(running is not None)
+        talks = running is not None and running.speaks is not None
+        self._sides.set_visibility(running is not None and not talks)
+        self._talk.set_visibility(talks)
         self._ways.set_visibility(running is not None)
         numbers = [str(version.number) for version in model.serving] if model else []
         self._pick.set_visibility(len(numbers) > 1)
@@ -63,8 +69,9 @@ class Playground:
             self._offered = numbers
             named = [(NEWEST, "the newest"), *((number, f"v{number}") for number in numbers)]
             choices(self._pick, named, self._chosen)
-        if (model.name, running.inputs, running.accepts) != self._laid:
-            self._laid = (model.name, running.inputs, running.accepts)
+        laid = (model.name, running.inputs, running.accepts, running.speaks)
+        if laid != self._laid:
+            self._laid = laid
             self._lay(running, ways(running)[0])
 
     def _asked(self) -> Model | None:
@@ -83,11 +90,28 @@ class Playground:
                 button = press(str(each), partial(self._lay, model, each), "way")
                 button.props(f"aria-pressed={'true' if each is way else 'false'}")
         self._left.clear()
+        self._right.clear()
+        self._hang_up()
+        self._talk.clear()
+        if way is Kind.CHAT:
+            with self._talk:
+                self._chat = Chat(
+                    lambda: self._asked() or model, self._acts, self._version, lambda: self._service, self._changed
+                )
+            return
         with self._left:
             self._question = Question(model, way, self._bytes_max, self._ask)
-        self._right.clear()
         with self._right:
             words("The answer will stand here.", "soft")
+
+    def _version(self) -> int | None:
+        return int(self._chosen) if self._chosen else None
+
+    def _hang_up(self) -> None:
+        """Nobody reads on: the answer under way is given up."""
+        if self._chat is not None:
+            self._chat.stop()
+            self._chat = None
 
     def _choose(self, event: events.GenericEventArguments) -> None:
         self._chosen = str(event.args)
@@ -102,7 +126,7 @@ class Playground:
         self._right.clear()
         with self._right:
             words("asking …", "soft")
-        version = int(self._chosen) if self._chosen else None
+        version = self._version()
         tried = await self._acts().attempt(model.name, version, given.media, given.data)
         question.wait(False)
         self._changed()

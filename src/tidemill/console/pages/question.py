@@ -27,6 +27,7 @@ TITLES = {
     Kind.TABLE: "a table as CSV, its first line the names",
     Kind.BYTES: "any file, or what you write here",
     Kind.TENSORS: "tensors as JSON, as :predict takes them",
+    Kind.CHAT: "words",
 }
 
 

@@ -29,7 +29,7 @@ def routes(service: Service, settings: Settings) -> list[Route]:
         return name, way.named(service.fleet, name)
 
     kinds = {
-        "/v1/chat/completions": Kind(_chat, find, "messages"),
+        "/v1/chat/completions": Kind(read_chat, find, "messages"),
         "/v1/completions": Kind(_completions, find, "prompt"),
         "/v1/responses": Kind(_responses, find, "input"),
         "/v1/embeddings": Kind(_embeddings, find, "input"),
@@ -54,7 +54,8 @@ def _other(served: Served) -> str:
     return f"it takes tensors: ask it at /v1/models/{served.name}:predict"
 
 
-def _chat(fields: Fields, served: Served, bounds: Limits) -> Asked:
+def read_chat(fields: Fields, served: Served, bounds: Limits) -> Asked:
+    """`Read` of a chat. Raises the errors of `Fields`, and `NotOffered` for a model that does not speak."""
     return chat.read(fields, speaks_of(served), bounds)
 
 

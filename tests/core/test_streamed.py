@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidemill.client.events import EVENT_BYTES_MAX, EventReader
 from tidemill.core.errors import ServerRefused
+from tidemill.core.streamed import EVENT_BYTES_MAX, EventReader
 
 LINES = st.binary(max_size=20).map(lambda line: line.replace(b"\r", b"").replace(b"\n", b""))
 ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
