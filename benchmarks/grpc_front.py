@@ -22,6 +22,7 @@ INFER = "/inference.GRPCInferenceService/ModelInfer"
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 ROW = (0.25 * np.arange(16, dtype=np.float32) - 1.5).reshape(1, 16)
 ECHO_INFER, ECHO_PREDICT, V2, TFS = "echo of ModelInfer", "echo of Predict", "V2 ModelInfer", "TF Serving Predict"
+NATIVE = "V2 ModelInfer, native engine"
 PLAIN = "echo of ModelInfer, asyncio's loop"
 DT_FLOAT = 1
 
@@ -71,7 +72,9 @@ async def measure(flags: argparse.Namespace) -> Samples:
         plain = stack.enter_context(echo_grpc(plain_port, "--asyncio"))
         opened = ("--no-auth", "--no-charge") if flags.open else ()
         service = stack.enter_context(tidemill(models, ["half"], *opened, key=not flags.open))
+        native = stack.enter_context(tidemill(models, ["half"], "--grpc-engine", "native", *opened, key=not flags.open))
         await check(service)
+        await check(native)
         headers, many = service.headers, flags.in_flight
         sides = []
         for bare, name, call in (
@@ -82,6 +85,11 @@ async def measure(flags: argparse.Namespace) -> Samples:
                 grpc_side(bare, echo, f"{HOST}:{port}", call, headers, in_flight=many),
                 grpc_side(name, service.server, service.grpc_address, call, headers, in_flight=many),
             ]
+        sides.append(
+            grpc_side(
+                NATIVE, native.server, native.grpc_address, (INFER, infer_request()), native.headers, in_flight=many
+            )
+        )
         slow = grpc_side(PLAIN, plain, f"{HOST}:{plain_port}", (INFER, infer_request()), headers, in_flight=many)
         return await interleave([*sides, slow], flags.rounds, flags.requests, flags.warm)
 
@@ -95,6 +103,7 @@ def main() -> int:
         compare(samples, f"V2 ModelInfer {money} key and charge over a bare echo", V2, ECHO_INFER, 1.8),
         compare(samples, f"TF Serving Predict {money} key and charge over a bare echo", TFS, ECHO_PREDICT, 1.8),
         compare(samples, "V2 ModelInfer over an echo on asyncio's own loop", V2, PLAIN),
+        compare(samples, f"V2 ModelInfer on the native engine, {money} key and charge", NATIVE, ECHO_INFER, 0.6),
     ]
     return finish("grpc_front_open" if flags.open else "grpc_front", flags, samples, comparisons)
 
