@@ -39,6 +39,10 @@ class FakeModel:
         default_factory=lambda: [{"name": "target_label", "datatype": "FP32", "shape": [-1, 214]}]
     )
     price_nanos: int = 1_000_000
+    prompt_token_nanos: int = 0
+    completion_token_nanos: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
     rate_s: float = 0.0
     latency_s: float = 0.007
     requests: int = 0
@@ -61,7 +65,9 @@ class FakeModel:
             "name": self.name, "version": self.version, "state": self.state, "reason": self.reason,
             "engine": self.engine, "format": self.format, "source": self.source, "size_bytes": self.size_bytes,
             "batched": self.batched, "max_batch": self.max_batch, "inputs": self.inputs, "outputs": self.outputs,
-            "price_nanos": self.price_nanos, "requests": self.requests, "failures": self.failures,
+            "price_nanos": self.price_nanos, "prompt_token_nanos": self.prompt_token_nanos,
+            "completion_token_nanos": self.completion_token_nanos,
+            "cached_token_nanos": self.prompt_token_nanos, "requests": self.requests, "failures": self.failures,
             "waiting": int(self.rate_s / 50), "batches": self.batches, "rows": self.rows,
             "queue_s_sum": 0.0008 * self.requests,
             "compute_s_sum": 0.006 * self.requests,
@@ -126,7 +132,8 @@ class FakeAdmin:
             return self.broken_usage
         rows = [
             {"tenant": "anonymous", "key": "none", "model": model.name, "version": model.version,
-             "calls": model.requests, "nanos": model.requests * model.price_nanos}
+             "calls": model.requests, "nanos": model.requests * model.price_nanos,
+             "prompt_tokens": model.prompt_tokens, "completion_tokens": model.completion_tokens}
             for model in self.models if model.requests
         ]  # fmt: skip
         return JSONResponse({"rows": rows})

@@ -54,6 +54,22 @@ async def test_a_row_opens_the_signature_and_a_call(
     assert await page.locator("img").count() == 0
 
 
+async def test_tokens_and_their_prices_are_shown(page: Page, start: StartConsole, admin: FakeAdmin, api: str) -> None:
+    tokens = {"prompt_tokens": 1_234_567, "completion_tokens": 89_012}
+    prices = {"price_nanos": 0, "prompt_token_nanos": 150, "completion_token_nanos": 600}
+    admin.models.append(FakeModel("gpt-4o", engine="remote", **prices, **tokens))
+    _, url = start(api)
+    answers(url)
+    await page.goto(url)
+    usage = page.locator(".card", has=page.locator("h2", has_text="Usage")).locator("tr")
+    await expect(usage.filter(has_text="gpt-4o")).to_contain_text("1,234,567")
+    await expect(usage.filter(has_text="gpt-4o")).to_contain_text("89,012")
+    await expect(usage.filter(has_text="magika")).to_contain_text("–")
+    await page.locator(".opens", has_text="gpt-4o").click()
+    told = "0.15 a million prompt tokens, 0.60 a million completion tokens"
+    await expect(page.locator(".sheet")).to_contain_text(told)
+
+
 async def test_a_wanted_key_is_asked_for_and_kept_nowhere(
     page: Page, start: StartConsole, admin: FakeAdmin, api: str
 ) -> None:

@@ -175,6 +175,15 @@ async def test_closed_connection_of_the_only_upstream_is_tried_once_more() -> No
         assert one.asked == 3
 
 
+async def test_closed_connection_of_the_only_one_that_is_well_is_tried_once_more_too() -> None:
+    async with gateway(2, failures_max=9) as (model, (one, two)):
+        model.places[0].standing.paused_until = float("inf")
+        two.says = b""
+        with pytest.raises(UpstreamFailed, match="broke off"):
+            await said(model)
+        assert (one.asked, two.asked) == (0, 3)
+
+
 async def test_sick_upstream_is_left_alone_until_it_is_well_again(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     async with gateway(2, failures_max=2, health_s=0.02) as (model, (one, two)):

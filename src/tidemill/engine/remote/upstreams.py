@@ -101,11 +101,16 @@ class Upstreams:
                 failure = failed.error
                 if not failed.others:
                     raise failure from failed.__cause__
-                if failed.again and len(tried) == len(self.places):
+                if failed.again and not self._others(tried):
                     tried.clear()  # a connection that the other side had closed tells nothing: once more
             finally:
                 chosen.left()
         raise failure or self._nobody()
+
+    def _others(self, tried: list[str]) -> bool:
+        """Whether somebody who was not `tried` may be asked."""
+        now = time.monotonic()
+        return any(place.standing.open(now) for place in self.places if place.standing.name not in tried)
 
     async def _try(
         self, place: Place, asking: Asking, begin: Callable[[Reply], Awaitable[T]], headers: dict[str, str]
