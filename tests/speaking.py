@@ -28,6 +28,8 @@ from tidemill.doors import application
 from tidemill.doors.forward import Forward
 from tidemill.doors.hot import Doors
 from tidemill.doors.listen import HttpServer
+from tidemill.doors.openai import rest as openai
+from tidemill.doors.openai.batch.desk import Desk
 
 DIMENSIONS = 8
 NOTHING = Signature((), ())
@@ -70,8 +72,10 @@ async def _vectors(work: Any) -> Pieces:
 class SpeakingServer:
     """Life: a context manager. `service` may be looked at; what belongs to its loop is asked with `ask`."""
 
-    def __init__(self, *models: FakeServed, fronted: bool = False, **settings: Any) -> None:
-        """`fronted`: requests come to a front, which passes them on over a true link."""
+    def __init__(self, *models: FakeServed, fronted: bool = False, batches: bool = False, **settings: Any) -> None:
+        """`fronted`: requests come to a front, which passes them on over a true link. `batches`: it runs those, and
+        wants a `data_dir`."""
+        self._batches = batches
         self._fronted = fronted
         self._models = models or (speaking(), embedding(), FakeServed("half", 1, HALVE, halve))
         self._settings = Settings(**settings)
@@ -90,13 +94,32 @@ class SpeakingServer:
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.service = FakeService(*self._models)
-        app = application.build(self.service, None, bytes, list, lambda: 0, self._settings)  # type: ignore[arg-type]
         async with AsyncExitStack() as stack:
+            self.desk = await stack.enter_async_context(self._desk()) if self._batches else None
+            app = application.build(self.service, None, bytes, list, lambda: 0, self._settings, self.desk)  # type: ignore[arg-type]
             if self._fronted:
                 ends = await stack.enter_async_context(linked(self.service, (), app=app))
                 onward = Forward(ends.front, self.service.identity, self._settings.body_bytes_max, lambda: None)
                 app = Doors(self.service, onward, self._settings)
             await self._listen(app)
+
+    @asynccontextmanager
+    async def _desk(self) -> AsyncIterator[Desk]:
+        kinds = openai.kinds(self.service)
+        desk = Desk(
+            self.service,
+            self._settings,
+            {path: kinds[path] for path in openai.BATCHED},
+            lambda _: self.service.gate.held,
+        )
+        await desk.open()
+        running = asyncio.create_task(desk.run())
+        try:
+            yield desk
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await desk.close()
 
     async def _listen(self, app: Doors) -> None:
         self._http = HttpServer(app, self._settings, self.service.failures)

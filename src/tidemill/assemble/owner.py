@@ -40,6 +40,8 @@ from tidemill.doors import application, grpc_server
 from tidemill.doors.grpc_call import Calls
 from tidemill.doors.head import ASGIApp
 from tidemill.doors.listen import bind
+from tidemill.doors.openai import rest as openai
+from tidemill.doors.openai.batch.desk import Desk
 from tidemill.observe.metrics import Exposition
 from tidemill.repository import text_proto
 from tidemill.serve.answer import Service
@@ -170,6 +172,9 @@ class Owner:
         self.models = Controller(self.fleet, settings.models, wanted, control_policy(settings, whole))
         ledger = FreeLedger() if settings.no_charge else DurableLedger(self.commits, self.fleet.tariff)
         self.service = Service(self.keys, self.gate, ledger, self.fleet, self.models)
+        asked = openai.kinds(self.service)
+        kinds = {path: asked[path] for path in openai.BATCHED}
+        self.desk = Desk(self.service, settings, kinds, self.gate.held)
         self.view = View(self)
         doors = application.build(
             self.service,
@@ -178,6 +183,7 @@ class Owner:
             self.not_ready,
             lambda: self.console.port,
             settings,
+            self.desk,
         )
         self._doors = doors
         self.entry = self._entry(doors)
@@ -213,6 +219,7 @@ class Owner:
             inside = self.inside
             if inside is not None:
                 await inside.serve(self._doors, self.settings, self.service.failures)
+            await self.desk.open()
             await self.entry.start()
             self.console.start(self.http_url, None if inside is None else inside.http)
             starting = asyncio.create_task(self._begin())
@@ -225,6 +232,7 @@ class Owner:
                 quieten_collector()
                 keep_freed(self.settings.heap_keep_bytes)
                 on_ready(self)
+                beside.append(asyncio.create_task(self.desk.run()))
                 if self.settings.watch_s:
                     beside.append(asyncio.create_task(self.models.watch(self.settings.watch_s)))
                 if self.settings.model_config_file and self.settings.model_config_poll_s:
@@ -242,6 +250,7 @@ class Owner:
             await self.models.close()
             await self._close_fleet()
             await self.commits.close()
+            await self.desk.close()
             self.console.stop()
             if self.inside is not None:
                 await self.inside.close()

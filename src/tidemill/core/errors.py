@@ -118,6 +118,30 @@ class UnknownModel(CallerError):
     code = "model.unknown"
 
 
+class UnknownFile(CallerError):
+    """No file of this id is the caller's."""
+
+    code = "file.unknown"
+
+
+class UnknownBatch(CallerError):
+    """No batch of this id is the caller's."""
+
+    code = "batch.unknown"
+
+
+class BatchState(CallerError):
+    """What was asked cannot be done in the state that a batch is in."""
+
+    code = "batch.state"
+
+
+class TenantFull(CallerError):
+    """The tenant holds as much as it may: files, their bytes, or unfinished batches."""
+
+    code = "tenant.full"
+
+
 class UnknownVersion(CallerError):
     code = "model.version_unknown"
 

@@ -63,7 +63,9 @@ class Settings:
     models: Path = _setting(
         Path(platformdirs.user_data_dir("tidemill")) / "models", "The repository: DIR/NAME/VERSION/..."
     )
-    data_dir: Path = _setting(Path(platformdirs.user_data_dir("tidemill")), "Folder of keys and charges.")
+    data_dir: Path = _setting(
+        Path(platformdirs.user_data_dir("tidemill")), "Folder of keys, charges, files and batches."
+    )
     version_policy: str = _setting(
         "latest",
         "Which versions of a model are served: latest, latest:N, all, or specific:1,3.",
@@ -210,6 +212,37 @@ class Settings:
     )
     openai_lax: bool = _setting(
         False, "Leave fields alone that OpenAI's dialect does not know, and take numbers and flags that came as text."
+    )
+    # files and batches
+    file_bytes_max: int = _setting(
+        64 * 2**20,
+        "A file for a batch at most, where body_bytes_max allows as much.",
+        at_least=1024,
+        at_most=2**31 - 1,
+    )
+    files_max: int = _setting(1000, "Files that one tenant may have.", at_least=1, at_most=1_000_000)
+    files_bytes_max: int = _setting(
+        2**30,
+        "Bytes of all files of one tenant from which on no further is taken; what batches write counts.",
+        at_least=1024,
+        at_most=2**50,
+    )
+    batch_lines_max: int = _setting(50_000, "Lines of one batch at most.", at_least=1, at_most=1_000_000)
+    batches_unfinished_max: int = _setting(
+        100, "Batches of one tenant that wait or run at most.", at_least=1, at_most=100_000
+    )
+    batches_running_max: int = _setting(4, "Batches that run at once; the next wait.", at_least=1, at_most=1024)
+    batch_window_s_max: int = _setting(
+        604_800, "Longest completion_window that a batch may name.", at_least=1, at_most=31_536_000
+    )
+    batch_places: int = _setting(
+        4,
+        "Lines of batches that one model answers at once; each other request under way takes one of these places.",
+        at_least=1,
+        at_most=4096,
+    )
+    batch_tries: int = _setting(
+        8, "How often a line is tried that finds its model overloaded, not loaded or broken.", at_least=1, at_most=100
     )
     values_max: int = _setting(2**24, "Values in the tensors of one request at most.", at_least=1, at_most=2**31 - 1)
     header_bytes_max: int = _setting(16 * 2**10, "Headers of one request at most.", at_least=1024, at_most=2**20)

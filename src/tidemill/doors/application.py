@@ -16,6 +16,8 @@ from tidemill.doors.hot import Doors
 from tidemill.doors.kserve import generate
 from tidemill.doors.kserve import rest as kserve
 from tidemill.doors.openai import rest as openai
+from tidemill.doors.openai.batch import rest as batch
+from tidemill.doors.openai.batch.desk import Desk
 from tidemill.doors.openapi import rest as openapi
 from tidemill.doors.tfserving import rest as tfserving
 from tidemill.serve.answer import Service
@@ -28,8 +30,11 @@ def build(
     not_ready: Callable[[], list[str]],
     console_port: Callable[[], int],
     settings: Settings,
+    desk: Desk | None = None,
 ) -> Doors:
-    """`metrics` renders Prometheus' text; `not_ready` gives reasons; `console_port` is 0 while there is no console."""
+    """`metrics` renders Prometheus' text; `not_ready` gives reasons; `console_port` is 0 while there is no console.
+
+    `desk` is None where no batches are run."""
 
     async def predict(model: str, version: str | None, scope: Scope, receive: Receive, send: Send) -> None:
         await doors.predict(model, version, scope, receive, send)
@@ -38,6 +43,7 @@ def build(
         *kserve.routes(service, not_ready, settings.request_timeout_ms / 1000, settings.body_bytes_max),
         *tfserving.routes(service),
         *openai.routes(service, settings),
+        *batch.routes(service, desk),
         *generate.routes(service, settings),
         *operations.routes(metrics, not_ready, console_port, settings.metrics_path),
         *admin.routes(service, administration),

@@ -29,6 +29,10 @@ class BoundedQueue:
     def slot(self, request: InferenceRequest) -> Slot:
         return Slot(self, request.model)
 
+    def held(self, model: str) -> int:
+        """Requests of `model` between admission and reply."""
+        return self._held.get(model, 0)
+
     def _check(self, model: str) -> None:
         held = self._held.get(model, 0)
         if held >= self._queue_max:

@@ -112,4 +112,19 @@ def _m3_tokens(connection: sqlite3.Connection) -> None:
         connection.execute(f"ALTER TABLE charges ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_m1_keys, _m2_charges, _m3_tokens)
+def _m4_batches(connection: sqlite3.Connection) -> None:
+    """Files of tenants, whose content lies beside the database, and batches; `told` is the whole `BatchRow` as JSON."""
+    connection.execute(
+        "CREATE TABLE files (id TEXT PRIMARY KEY, tenant TEXT NOT NULL, name TEXT NOT NULL, purpose TEXT NOT NULL,"
+        " bytes INTEGER NOT NULL, created_at INTEGER NOT NULL) WITHOUT ROWID"
+    )
+    connection.execute("CREATE INDEX files_of_tenant ON files (tenant, id)")
+    connection.execute(
+        "CREATE TABLE batches (id TEXT PRIMARY KEY, tenant TEXT NOT NULL, input_file TEXT NOT NULL,"
+        " ended INTEGER NOT NULL, told BLOB NOT NULL) WITHOUT ROWID"
+    )
+    connection.execute("CREATE INDEX batches_of_tenant ON batches (tenant, id)")
+    connection.execute("CREATE INDEX batches_unfinished ON batches (ended) WHERE NOT ended")
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_m1_keys, _m2_charges, _m3_tokens, _m4_batches)

@@ -21,6 +21,13 @@ PATHS = frozenset(
     }
 )
 """Where every refusal is worded as OpenAI does. `/v1/models` is TensorFlow Serving's too, and keeps its shape."""
+FOLDERS = ("/v1/files", "/v1/batches")
+"""And below these, all of it."""
+
+
+def _ours(path: str) -> bool:
+    return path in PATHS or path.startswith(FOLDERS)
+
 
 CODES = {
     "model.unknown": "model_not_found",
@@ -35,6 +42,7 @@ CODES = {
     "input.value": "invalid_value",
     "input.too_long": "context_length_exceeded",
     "request.not_offered": "unsupported_parameter",
+    "tenant.full": "quota_exceeded",
 }
 """Dotted code -> OpenAI's, where clients know one; the others stay as they are."""
 TYPES = {401: "authentication_error", 403: "permission_error", 408: "timeout_error", 429: "rate_limit_error"}
@@ -57,7 +65,7 @@ def body(error: TidemillError) -> dict[str, Any]:
 
 def event_at(path: str, error: TidemillError) -> bytes:
     """The error as the last event of a stream that had begun at `path`."""
-    told = orjson.dumps(body(error)) if path in PATHS else problems.body(error)
+    told = orjson.dumps(body(error)) if _ours(path) else problems.body(error)
     return b"data: " + told + b"\n\n"
 
 
@@ -69,4 +77,4 @@ def reply(error: TidemillError) -> problems.Reply:
 
 def reply_at(path: str, error: TidemillError) -> problems.Reply:
     """The refusal in the words of the dialect that is spoken at `path`."""
-    return reply(error) if path in PATHS else problems.reply(error)
+    return reply(error) if _ours(path) else problems.reply(error)

@@ -18,9 +18,12 @@ from tidemill.doors.openai.door import Door, Kind
 from tidemill.doors.openai.fields import Fields
 from tidemill.serve.answer import Service
 
+BATCHED = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
+"""Addresses that a batch may ask."""
 
-def routes(service: Service, settings: Settings) -> list[Route]:
-    bounds = limits(settings)
+
+def kinds(service: Service) -> dict[str, Kind]:
+    """The sorts of requests, by their addresses."""
 
     def find(scope: Scope, fields: Fields) -> tuple[str, Served]:
         name = fields.text("model", NAME_CHARACTERS_MAX)
@@ -28,7 +31,7 @@ def routes(service: Service, settings: Settings) -> list[Route]:
             raise MissingInput("model is missing: say which one is asked", param="model")
         return name, way.named(service.fleet, name)
 
-    kinds = {
+    return {
         "/v1/chat/completions": Kind(read_chat, find, "messages"),
         "/v1/completions": Kind(_completions, find, "prompt"),
         "/v1/responses": Kind(_responses, find, "input"),
@@ -36,8 +39,13 @@ def routes(service: Service, settings: Settings) -> list[Route]:
         "/v1/tokenize": Kind(_tokenize, find, "prompt"),
         "/v1/detokenize": Kind(_detokenize, find, "tokens"),
     }
+
+
+def routes(service: Service, settings: Settings) -> list[Route]:
+    bounds = limits(settings)
     return [
-        Route(path, Door(service, kind, bounds, settings.access_log), methods=["POST"]) for path, kind in kinds.items()
+        Route(path, Door(service, kind, bounds, settings.access_log), methods=["POST"])
+        for path, kind in kinds(service).items()
     ]
 
 

@@ -8,11 +8,14 @@ from typing import Any
 import msgspec
 
 from tidemill import __version__
-from tidemill.doors.openapi.basics import TEXT, ref
+from tidemill.doors.openapi.basics import TEXT, record, ref
 from tidemill.doors.openapi.shapes import SHAPES
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
+MULTIPART = "multipart/form-data"
+BYTES = {"type": "string", "format": "binary"}
+FORM = record({"file": BYTES, "purpose": {"const": "batch"}})
 PARAMETERS: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,127}$"},
     "version": {"type": "string", "pattern": "^[0-9]{1,18}$"},
@@ -24,8 +27,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 class Operation(msgspec.Struct, frozen=True):
     """One method at one address. `body` and `reply` name shapes; `media` is what the reply may be where not JSON, ""
     where it is empty. `query` are optional parameters. `unready` tells that 503 is an answer of the same shape.
-    `sends` are the media types that the body may have besides JSON, as plain bytes. `refusal` is the shape of
-    errors."""
+    `sends` are the media types that the body may have besides JSON, as plain bytes or as a form with a file. `refusal`
+    is the shape of errors."""
 
     method: str
     path: str
@@ -84,9 +87,10 @@ def _operation(each: Operation) -> dict[str, Any]:
     }
     if each.unready:
         made["responses"]["503"] = answered
-    if each.body:
-        plain = {media: {"schema": {"type": "string", "format": "binary"}} for media in each.sends}
-        made["requestBody"] = {"required": True, "content": {JSON: {"schema": ref(each.body)}, **plain}}
+    taken = {JSON: {"schema": ref(each.body)}} if each.body else {}
+    taken |= {media: {"schema": FORM if media == MULTIPART else BYTES} for media in each.sends}
+    if taken:
+        made["requestBody"] = {"required": True, "content": taken}
     if each.key:
         made["security"] = [{"key": []}]
     return made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tidemill.doors.openapi.document import EVENTS, JSON, Operation
+from tidemill.doors.openapi.document import EVENTS, JSON, MULTIPART, Operation
 
 V2, TFS, OPENAI = "KServe V2", "TensorFlow Serving", "OpenAI"
 ADMIN, OPERATION = "admin", "operation"
@@ -29,6 +29,10 @@ def _labelled(method: str, path: str, tag: str, summary: str, **more: object) ->
 
 def _openai(path: str, summary: str, reply: str, body: str, media: str = JSON) -> Operation:
     return Operation("POST", path, OPENAI, summary, reply, body, media, refusal="OpenAIError")
+
+
+def _kept(method: str, path: str, summary: str, reply: str = "", **more: object) -> Operation:
+    return Operation(method, path, OPENAI, summary, reply, refusal="OpenAIError", **more)  # type: ignore[arg-type]
 
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -61,6 +65,15 @@ OPERATIONS: tuple[Operation, ...] = (
     _openai("/v1/embeddings", "Embed texts", "Embeddings", "EmbeddingRequest"),
     _openai("/v1/tokenize", "Tell the tokens of a text or chat", "Tokens", "TokenizeRequest"),
     _openai("/v1/detokenize", "Tell the text of tokens", "Prompt", "DetokenizeRequest"),
+    _kept("POST", "/v1/files", "Bring a file for a batch", "File", sends=(MULTIPART,)),
+    _kept("GET", "/v1/files", "The files, newest first", "List", query=("after", "limit", "order", "purpose")),
+    _kept("GET", "/v1/files/{file_id}", "What a file is", "File"),
+    _kept("GET", "/v1/files/{file_id}/content", "What a file holds", media="application/octet-stream"),
+    _kept("DELETE", "/v1/files/{file_id}", "Delete a file", "Deleted"),
+    _kept("POST", "/v1/batches", "Have a file of requests answered", "Batch", body="BatchRequest"),
+    _kept("GET", "/v1/batches", "The batches, newest first", "List", query=("after", "limit")),
+    _kept("GET", "/v1/batches/{batch_id}", "How far a batch is", "Batch"),
+    _kept("POST", "/v1/batches/{batch_id}/cancel", "Begin no further line of a batch", "Batch"),
     Operation("GET", "/v1/models", TFS, "The models that can be asked, as OpenAI lists them", "ModelList"),
     *_labelled("GET", "/v1/models/{name}*", TFS, "A model's versions and their states", reply="ModelStatus"),
     *_labelled("GET", "/v1/models/{name}*/metadata", TFS, "A model's signature", reply="SignatureMetadata"),

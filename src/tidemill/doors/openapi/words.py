@@ -123,6 +123,50 @@ WORDS: dict[str, Schema] = {
             "usage": USAGE,
         }
     ),
+    "File": record(
+        {
+            "id": TEXT,
+            "object": {"const": "file"},
+            "bytes": WHOLE,
+            "created_at": WHOLE,
+            "filename": TEXT,
+            "purpose": {"enum": ["batch", "batch_output"]},
+        }
+    ),
+    "Deleted": record({"id": TEXT, "deleted": FLAG}),
+    "List": record({"object": {"const": "list"}, "data": items(OBJECT), "has_more": FLAG}),
+    "BatchRequest": record(
+        {
+            "input_file_id": TEXT,
+            "endpoint": {"enum": ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"]},
+            "completion_window": {"type": "string", "pattern": "^[0-9]{1,9}[smhd]$"},
+        },
+        {"metadata": OBJECT},
+    ),
+    "Batch": record(
+        {
+            "id": TEXT,
+            "object": {"const": "batch"},
+            "endpoint": TEXT,
+            "input_file_id": TEXT,
+            "completion_window": TEXT,
+            "status": {
+                "enum": [
+                    "validating",
+                    "in_progress",
+                    "finalizing",
+                    "completed",
+                    "failed",
+                    "cancelling",
+                    "cancelled",
+                    "expired",
+                ]
+            },
+            "created_at": WHOLE,
+            "expires_at": WHOLE,
+            "request_counts": record({"total": WHOLE, "completed": WHOLE, "failed": WHOLE}),
+        }
+    ),
     "TokenizeRequest": record(
         {"model": TEXT}, {"prompt": TEXT, "messages": items(MESSAGE), "add_special_tokens": FLAG}
     ),
