@@ -12,6 +12,8 @@ from tidemill.kit.fetch import cache_dir
 from tidemill.kit.install import install
 
 NAMES = ("smollm2", "minilm")
+PATIENT = ("--constraint-ms-max", "20000")
+"""A machine that runs tests may be busy."""
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +21,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """`smollm2` and `minilm`, no keys, every answer booked."""
     models = cache_dir() / "models-of-tests"
     install(list(NAMES), models)
-    with Server(models, tmp_path_factory.mktemp("data"), *NAMES, "--no-auth") as running:
+    with Server(models, tmp_path_factory.mktemp("data"), *NAMES, *PATIENT, "--no-auth") as running:
         yield running
 
 

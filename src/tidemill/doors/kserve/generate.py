@@ -37,6 +37,7 @@ class Text:
     works: Sequence[Work]
     stream: bool
     id: str
+    shaped_by: str = ""
 
     def whole(self, about: About, told: Sequence[Whole]) -> Any:
         text = "".join(delta.text for delta in told[0].deltas)

@@ -57,6 +57,10 @@ class Asked(Protocol):
     @property
     def stream(self) -> bool: ...
 
+    @property
+    def shaped_by(self) -> str:
+        """The field to blame where nothing that may be said fits what was asked for."""
+
     def whole(self, about: About, told: Sequence[Whole]) -> Any:
         """The answer as plain JSON values."""
 

@@ -28,6 +28,10 @@ class Chat:
     use: tools.ToolUse
     logprobs: bool
 
+    @property
+    def shaped_by(self) -> str:
+        return "response_format" if self.use.how in ("none", "auto") else "tools"
+
     def whole(self, about: About, told: Sequence[Whole]) -> Any:
         generate = self.works[0]
         assert isinstance(generate, Generate)  # noqa: S101 - as `read` made it

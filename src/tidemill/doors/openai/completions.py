@@ -26,6 +26,7 @@ class Completions:
     choices: int
     echo: tuple[str, ...]
     logprobs: bool
+    shaped_by: str = ""
 
     def whole(self, about: About, told: Sequence[Whole]) -> Any:
         return {

@@ -33,6 +33,8 @@ from tidemill.serve.answer import Service
 log = logging.getLogger(__name__)
 access = logging.getLogger("tidemill.access")
 
+SHAPE = "response_format"
+"""What engines call the field that says what an answer must fit."""
 Read: TypeAlias = Callable[[Fields, Served, Limits], Asked]
 Find: TypeAlias = Callable[[Scope, Fields], tuple[str, Served]]
 """(scope, body) -> the name that was asked for, and what bears it."""
@@ -84,6 +86,7 @@ class _Turn:
         self._kind = kind
         self._limits = limits
         self._served: Served | None = None
+        self._shaped_by = ""
         self.head = Head(REQUEST_ID.get() or way.fresh_request_id())
         self.status = 499
 
@@ -100,6 +103,8 @@ class _Turn:
         except TidemillError as error:
             if isinstance(error, PromptTooLong) and error.param is None:
                 error.param = self._kind.prompt
+            if error.param == SHAPE and self._shaped_by:
+                error.param = self._shaped_by
             self._service.failed(self._served, error.code)
             await self._refuse(path, error, send, events)
         except Exception:
@@ -118,6 +123,7 @@ class _Turn:
         self._served = served
         service.gate.limit(caller, served)
         asked = self._kind.read(fields, served, limits)
+        self._shaped_by = asked.shaped_by
         requests = self._requests(caller, served, asked, body)
         about = About(model, head.request_id, int(time.time()), served)
         if asked.stream:

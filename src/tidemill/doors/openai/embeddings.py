@@ -28,6 +28,7 @@ class Embeddings:
     works: Sequence[Work]
     encoded: bool
     stream: bool = False
+    shaped_by: str = ""
 
     def whole(self, about: About, told: Sequence[Whole]) -> Any:
         vectors = np.ascontiguousarray(told[0].tensors["embedding"], np.float32)

@@ -29,6 +29,10 @@ class Response:
     use: tools.ToolUse
     echoed: dict[str, Any]
 
+    @property
+    def shaped_by(self) -> str:
+        return "text.format" if self.use.how in ("none", "auto") else "tools"
+
     def whole(self, about: About, told: Sequence[Whole]) -> Any:
         grown = Output(self.use, about.request_id)
         for delta in told[0].deltas:

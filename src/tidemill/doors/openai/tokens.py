@@ -23,6 +23,7 @@ class Tokens:
     context_tokens: int
     back: bool
     stream: bool = False
+    shaped_by: str = ""
 
     def whole(self, about: About, told: Sequence[Whole]) -> Any:
         if self.back:

@@ -12,6 +12,7 @@ import msgspec
 
 from tidemill.core.errors import WrongValue
 from tidemill.core.generation import Constraint
+from tidemill.engine.generate.grammar import grammar
 
 TEXT_CHARACTERS_MAX: Final = 65_536
 DEPTH_MAX: Final = 64
@@ -24,6 +25,8 @@ def words(constraint: Constraint) -> dict[str, str]:
     """Arguments of a `StructuredOutputConfig`. A JSON answer without a schema is an object, as OpenAI's is."""
     if constraint.kind == "json":
         return {"json_schema": ANY_OBJECT}
+    if constraint.kind == "json_schema" and (found := grammar(msgspec.json.decode(constraint.text))) is not None:
+        return {"grammar": found}
     return {constraint.kind: constraint.text}
 
 
