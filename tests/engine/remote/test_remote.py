@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from authority import Authority
 from tidemill.core.errors import (
     DeadlineExceeded,
     ModelNotReady,
@@ -367,6 +369,39 @@ async def test_remote_that_cannot_be_is_refused_with_the_reason(tmp_path: Path, 
     with pytest.raises(RefusedModel, match=why) as caught:
         await loaded(wished, tmp_path)
     assert "sk-secret" not in caught.value.message
+
+
+async def test_certificate_of_an_upstream_is_checked(tmp_path: Path) -> None:
+    """Goal: the key goes to nobody but whom the operator trusts. Method: a stranger's certificate, then the right."""
+    ours, stranger = Authority(tmp_path / "ours"), Authority(tmp_path / "stranger")
+    pair = ours.sign("server")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(pair.cert, pair.key)
+    (tmp_path / "key").write_text("sk-file")
+    async with upstream(tls) as one:
+        one.says = SAID
+        for ca_file in ("", str(stranger.ca), str(ours.ca)):
+            wish = Remote("openai", (Wish(one.url),), key_file="key", ca_file=ca_file, health_s=0.0, failures_max=9)
+            model = await loaded(wish, tmp_path)
+            if ca_file == str(ours.ca):
+                assert (await said(model))[0] == "mills"
+            else:
+                with pytest.raises(UpstreamFailed, match="cannot be reached"):
+                    await said(model)
+                assert one.asked == 0
+            await model.close()
+
+
+async def test_no_proxy_and_no_netrc_of_the_environment_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".netrc").write_text("default login somebody password secret\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    async with gateway(1) as (model, (one,)):
+        assert (await said(model))[0] == "mills"
+        assert "authorization" not in one.heard[0].headers
 
 
 async def test_context_is_what_the_upstream_says_where_that_is_less() -> None:
