@@ -7,7 +7,6 @@ It compiles as the child that generates does, in a step of a pipeline with the s
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import sys
 import tempfile
@@ -45,7 +44,6 @@ async def run(link: socket.socket, bounds: Bounds) -> None:
         opening = await owner.opening
     except asyncio.CancelledError:
         return
-    os.nice(opening.nice)
     compiler = Compiler(opening.path)
     peer.tell(int(Topic.READY), encode(Ready(Speaks(0), 0, 0)))
     while not owner.gone:

@@ -78,13 +78,13 @@ async def run(link: socket.socket, bounds: Bounds) -> None:
         opening = await owner.opening
     except asyncio.CancelledError:
         return
-    os.nice(opening.nice)
     try:
         pipeline = Pipeline(opening)
     except RefusedModel as error:
         peer.tell(int(Topic.REFUSED), encode(error.message))
         peer.close()
         return
+    os.nice(opening.nice)  # not before: somebody waits for it to load
     peer.tell(int(Topic.READY), encode(pipeline.ready))
     await Child(owner, peer, pipeline, opening.running_max).work()
     peer.close()
