@@ -217,7 +217,7 @@ async def test_hostile_asks_are_refused_while_others_are_answered(
     await quiet(model)
 
 
-async def test_a_schema_that_recurses_is_met(model: ChildGenerator) -> None:
+async def test_a_schema_that_recurses_is_compiled_and_followed(model: ChildGenerator) -> None:
     schema = {
         "$defs": {
             "tree": {
@@ -237,7 +237,8 @@ async def test_a_schema_that_recurses_is_met(model: ChildGenerator) -> None:
         sampling=Sampling(temperature=0.0, max_tokens=200),
         constraint=Constraint("json_schema", json.dumps(schema)),
     )
-    assert json.loads(await say(model, work))["name"] in ("a", "b")
+    said = "".join((await say(model, work)).split())  # how deep it goes is the model's choice, and may be cut
+    assert said.startswith(('{"name":"a"', '{"name":"b"'))
 
 
 async def test_one_too_many_is_told_to_come_back(model: ChildGenerator) -> None:
