@@ -16,8 +16,8 @@ import msgspec
 from tidemill.cli.main import tidemill
 from tidemill.compress.method import Method
 from tidemill.core import registry, settings
-from tidemill.core.generation import Busy
 from tidemill.core.errors import CallerError, TidemillError, leaves
+from tidemill.core.generation import Busy
 from tidemill.doors.problems import PROBLEMS
 from tidemill.observe.metrics import NAMES, Exposition, FrontSample, ModelSample, ServiceSample, UpstreamSample
 from tidemill.observe.stats import ModelStats, WordStats

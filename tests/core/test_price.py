@@ -45,6 +45,14 @@ def test_two_answers_cost_what_their_tokens_cost_together(tariff: Tariff, one: U
     assert tariff.nanos(one) + tariff.nanos(two) == tariff.nanos(both)
 
 
+@given(tariffs, usages(), st.integers(0, 100))
+def test_a_line_of_a_batch_costs_its_share_and_never_less(tariff: Tariff, usage: Usage, percent: int) -> None:
+    shared = msgspec.structs.replace(tariff, batch_percent=percent)
+    whole = tariff.nanos(usage)
+    assert tariff.nanos(usage, batch=True) == whole == shared.nanos(usage)
+    assert whole * percent <= shared.nanos(usage, batch=True) * 100 < whole * percent + 100
+
+
 @given(tariffs)
 def test_a_million_tokens_each_way_at_any_price_fit_a_charge(tariff: Tariff) -> None:
     assert tariff.nanos(Usage(prompt_tokens=10**6, completion_tokens=10**6)) < 2**63

@@ -35,7 +35,7 @@ def models(tmp_path: Path, upstream: SpeakingServer) -> Path:
     place.mkdir(parents=True)
     (place / "tidemill.toml").write_text(
         'engine = "remote"\n[remote]\nprotocol = "openai"\nmodel = "mill"\nkey_env = "MILL_KEY"\n'
-        f'[[remote.upstream]]\nurl = "{upstream.url}/v1"\n[price]\ncall_nanos = 7\n'
+        f'[[remote.upstream]]\nurl = "{upstream.url}/v1"\n[price]\ncall_nanos = 7\nbatch_percent = 50\n'
     )
     return tmp_path / "models"
 
@@ -77,7 +77,9 @@ def test_a_service_that_ends_in_the_middle_goes_on_where_it_was(
         found = told(client, batch.output_file_id)
         assert set(found) == {line["custom_id"] for line in lines}
         assert before <= {line["id"] for line in found.values()}, "what was answered is not answered again"
-    assert _booked(tmp_path, batch.id) == [7] * LINES
+        assert server.metrics()['tidemill_job_lines_total{outcome="completed"}'] > 0
+        assert server.metrics()['tidemill_jobs{state="in_progress"}'] == 0
+    assert _booked(tmp_path, batch.id) == [4] * LINES, "half of the price, rounded up"
 
 
 def test_what_is_uploaded_and_listed_is_there_after_a_kill(models: Path, tmp_path: Path) -> None:

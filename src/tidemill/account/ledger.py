@@ -51,7 +51,7 @@ class DurableCharge:
 
     async def settle(self, usage: Usage) -> None:
         request, caller = self._request, self._caller
-        nanos = self._tariff.nanos(usage)
+        nanos = self._tariff.nanos(usage, request.batch)
         if nanos > NANOS_MAX:
             raise LedgerUnavailable(f"a charge of {nanos} nano-units is more than one charge can be, {NANOS_MAX}")
         await self._commits.write(

@@ -114,6 +114,7 @@ def fleet_policy(settings: Settings) -> FleetPolicy:
         prompt_token_nanos=settings.prompt_token_nanos,
         completion_token_nanos=settings.completion_token_nanos,
         cached_token_nanos=None if settings.cached_token_nanos < 0 else settings.cached_token_nanos,
+        batch_percent=settings.batch_percent,
     )
 
 

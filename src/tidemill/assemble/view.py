@@ -143,6 +143,7 @@ class View:
             started_at=owner.started_at,
             fronts=owner.entry.sample(),
             upstreams=_upstreams(owner.fleet.replicas()),
+            jobs=owner.desk.sample(),
         )
 
 
@@ -191,6 +192,7 @@ def _told(replica: Replica) -> dict[str, Any]:
         "prompt_token_nanos": replica.tariff.prompt_token_nanos,
         "completion_token_nanos": replica.tariff.completion_token_nanos,
         "cached_token_nanos": replica.tariff.cached_token_nanos,
+        "batch_percent": replica.tariff.batch_percent,
         "requests": stats.requests,
         "failures": dict(stats.failures),
         "waiting": replica.waiting,

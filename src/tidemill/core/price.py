@@ -16,6 +16,7 @@ TOKEN_NANOS_MAX: Final = 10**12
 """A million tokens in and a million out at this price still fit the 64 bits of a booked charge."""
 
 CallNanos = Annotated[int, msgspec.Meta(ge=0, le=CALL_NANOS_MAX)]
+Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
 TokenNanos = Annotated[int, msgspec.Meta(ge=0, le=TOKEN_NANOS_MAX)]
 
 
@@ -23,13 +24,15 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[price]` of `tidemill.toml`; None takes the service's default.
 
     `cached_token_nanos` is for a token of the prompt that needed no work, because the same prompt began an earlier
-    request; where neither the model nor the service says one, it costs what the prompt's others do.
+    request; where neither the model nor the service says one, it costs what the prompt's others do. `batch_percent` is
+    what a line of a batch costs of the same request's price.
     """
 
     call_nanos: CallNanos | None = None
     prompt_token_nanos: TokenNanos | None = None
     completion_token_nanos: TokenNanos | None = None
     cached_token_nanos: TokenNanos | None = None
+    batch_percent: Percent | None = None
 
 
 class Tariff(msgspec.Struct, frozen=True, gc=False):
@@ -39,9 +42,11 @@ class Tariff(msgspec.Struct, frozen=True, gc=False):
     prompt_token_nanos: int = 0
     completion_token_nanos: int = 0
     cached_token_nanos: int = 0
+    batch_percent: int = 100
 
-    def nanos(self, usage: Usage) -> int:
-        """What `usage` costs. Of its prompt's tokens the cached ones have their own price."""
+    def nanos(self, usage: Usage, batch: bool = False) -> int:
+        """What `usage` costs. Of its prompt's tokens the cached ones have their own price. For a line of a `batch` it
+        is the share of that, rounded up."""
         nanos = self.call_nanos * usage.calls
         if usage.prompt_tokens or usage.completion_tokens:
             cached = min(usage.cached_tokens, usage.prompt_tokens)
@@ -50,7 +55,7 @@ class Tariff(msgspec.Struct, frozen=True, gc=False):
                 + self.cached_token_nanos * cached
                 + self.completion_token_nanos * usage.completion_tokens
             )
-        return nanos
+        return -(-nanos * self.batch_percent // 100) if batch else nanos
 
     @property
     def by_token(self) -> bool:
@@ -82,4 +87,5 @@ def tariff(price: Price, service: Price) -> Tariff:
         prompt,
         chosen(price.completion_token_nanos, service.completion_token_nanos),
         chosen(price.cached_token_nanos, cached, prompt),
+        chosen(price.batch_percent, service.batch_percent, 100),
     )

@@ -34,6 +34,7 @@ class InferenceRequest(msgspec.Struct, frozen=True, gc=False):
 
     `deadline` is on the clock of `time.monotonic`, in seconds. `charge_id` names the charge that answering makes: the
     same id never makes a second one. `traceparent` is the request's span in W3C's form, "" where it is not traced.
+    `batch` tells a line of a batch, which has a price of its own.
     """
 
     model: str
@@ -43,6 +44,7 @@ class InferenceRequest(msgspec.Struct, frozen=True, gc=False):
     charge_id: str
     deadline: float
     traceparent: str = ""
+    batch: bool = False
 
     @property
     def tensors(self) -> Predict:

@@ -111,6 +111,12 @@ class Settings:
         at_least=-1,
         at_most=TOKEN_NANOS_MAX,
     )
+    batch_percent: int = _setting(
+        100,
+        "What a line of a batch costs of the price of the same request, where the model names nothing.",
+        at_least=0,
+        at_most=100,
+    )
     # engine and lane
     engine: str = _setting("auto", "Engine for every model; auto chooses by format.")
     openvino_precision: str = _setting(

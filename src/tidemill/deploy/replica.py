@@ -58,10 +58,17 @@ class FleetPolicy(msgspec.Struct, frozen=True):
     prompt_token_nanos: int = 0
     completion_token_nanos: int = 0
     cached_token_nanos: int | None = None
+    batch_percent: int | None = None
 
     @property
     def price(self) -> Price:
-        return Price(self.call_nanos, self.prompt_token_nanos, self.completion_token_nanos, self.cached_token_nanos)
+        return Price(
+            self.call_nanos,
+            self.prompt_token_nanos,
+            self.completion_token_nanos,
+            self.cached_token_nanos,
+            self.batch_percent,
+        )
 
 
 class Replica:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -49,6 +49,9 @@ NAMES = {
     "tidemill_build_info": "1; the labels are the versions of Tidemill and of Python.",
     "tidemill_tls_expiry_timestamp_seconds": "Unix time at which the certificate in use expires; absent without TLS.",
     "tidemill_tls_renewal_failed": "1 while the certificate's files cannot be used and the old one serves on.",
+    "tidemill_jobs": "Batches of OpenAI's dialect that have not ended, by state.",
+    "tidemill_job_lines": "Their lines that were answered or failed since the start, by outcome.",
+    "tidemill_job_lines_running": "Their lines that are being answered.",
     "tidemill_front_up": "1 when the front process listens, else 0; nothing without `fronts`.",
     "tidemill_front_restarts": "Times the front process had to be started again.",
     "tidemill_front_connections": "Open HTTP connections of the front process.",
@@ -109,6 +112,18 @@ class UpstreamSample(NamedTuple):
     up: bool
 
 
+class JobsSample(NamedTuple):
+    """The batches of OpenAI's dialect: how many are in each state, and what became of lines."""
+
+    states: Mapping[str, int]
+    completed: int
+    failed: int
+    running: int
+
+
+NO_JOBS = JobsSample({}, 0, 0, 0)
+
+
 class ServiceSample:
     """The service's line-up at the moment of a scrape."""
 
@@ -120,6 +135,7 @@ class ServiceSample:
         "failures",
         "fronts",
         "in_flight",
+        "jobs",
         "models",
         "ready",
         "started_at",
@@ -141,6 +157,7 @@ class ServiceSample:
         started_at: float = 0.0,
         fronts: Sequence[FrontSample] = (),
         upstreams: Sequence[UpstreamSample] = (),
+        jobs: JobsSample = NO_JOBS,
     ) -> None:
         """`tls`: when the certificate expires, and whether the last renewal failed."""
         self.models = models
@@ -155,6 +172,7 @@ class ServiceSample:
         self.started_at = started_at
         self.fronts = fronts
         self.upstreams = upstreams
+        self.jobs = jobs
 
 
 class Exposition:
@@ -216,6 +234,7 @@ class Exposition:
         yield _gauge("tidemill_tls_expiry_timestamp_seconds", value=expiry)
         yield _gauge("tidemill_tls_renewal_failed", value=None if failed_renewal is None else float(failed_renewal))
         yield from _words(sample.models)
+        yield from _jobs(sample.jobs)
         yield from _fronts(sample.fronts)
         yield from _upstreams(sample.upstreams)
         with self._process.oneshot():
@@ -248,6 +267,15 @@ def _words(models: Sequence[ModelSample]) -> Iterator[Metric]:
             share.add_metric(where, busy.cache_share)
             restarts.add_metric(where, busy.restarts)
     yield from (first, each, tokens, cached, running, share, restarts)
+
+
+def _jobs(jobs: JobsSample) -> Iterator[Metric]:
+    states, lines = _gauge("tidemill_jobs", ("state",)), _counter("tidemill_job_lines", ("outcome",))
+    for state in ("validating", "in_progress", "finalizing", "cancelling"):
+        states.add_metric((state,), jobs.states.get(state, 0))
+    lines.add_metric(("completed",), jobs.completed)
+    lines.add_metric(("failed",), jobs.failed)
+    yield from (states, lines, _gauge("tidemill_job_lines_running", value=jobs.running))
 
 
 def _fronts(fronts: Sequence[FrontSample]) -> Iterator[Metric]:

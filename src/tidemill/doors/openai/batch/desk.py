@@ -29,6 +29,7 @@ from tidemill.doors.openai.batch.places import Places, wait
 from tidemill.doors.openai.batch.shelf import Shelf
 from tidemill.doors.openai.bounds import limits
 from tidemill.doors.openai.door import Kind
+from tidemill.observe.metrics import JobsSample
 from tidemill.serve.answer import Service
 from tidemill.serve.batch_state import ENDED
 from tidemill.serve.gaps import next_job, pause_s
@@ -101,9 +102,9 @@ class Desk:
         else:
             self.lines_failed += 1
 
-    def states(self) -> Mapping[str, int]:
-        """How many batches that have not ended are in each state."""
-        return Counter(job.row.state for job in self._jobs.values())
+    def sample(self) -> JobsSample:
+        states = Counter(job.row.state for job in self._jobs.values())
+        return JobsSample(states, self.lines_completed, self.lines_failed, self.places.lines)
 
     # -- what callers ask ----------------------------------------------------------------------------------------------
 

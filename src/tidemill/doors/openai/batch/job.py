@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine, Iterator
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import orjson
@@ -50,6 +50,9 @@ log = logging.getLogger(__name__)
 
 AGAIN = (Overloaded, ModelNotReady, EngineFailed, UpstreamFailed, LedgerUnavailable, LinkLost)
 """What may be otherwise in a moment."""
+
+AT_ONCE = 64
+"""Lines that are told together where nothing is asked for them."""
 
 
 class Job:
@@ -187,13 +190,18 @@ class Job:
                 path.unlink(missing_ok=True)
 
     async def _give_up_the_rest(self) -> None:
-        for number in self._left():
-            raw = await self._raw(number)
-            told = line.given_up(self.row.id, number, None if raw is None else line.custom_id_of(raw))
-            await self._journal.append(False, told)
-            self._done.add(number)
-            self.failed += 1
-            self._expired += 1
+        left = self._left()
+        for start in range(0, len(left), AT_ONCE):
+            numbers = left[start : start + AT_ONCE]
+            told = [await self._given_up(each) for each in numbers]
+            await asyncio.gather(*(self._journal.append(False, each) for each in told))
+            self._done.update(numbers)
+            self.failed += len(numbers)
+            self._expired += len(numbers)
+
+    async def _given_up(self, number: int) -> bytes:
+        raw = await self._raw(number)
+        return line.given_up(self.row.id, number, None if raw is None else line.custom_id_of(raw))
 
     def _left(self) -> list[int]:
         return [number for number in self._numbers or () if number not in self._done]
@@ -218,17 +226,22 @@ class Job:
             except TidemillError as error:
                 if isinstance(error, Draining):
                     raise
-                await self._keep_error(number, custom_id, error, None)
+                self._begin(self._keep_error(number, custom_id, error, None))
+                while len(self._tasks) >= AT_ONCE:  # so that many share one write
+                    await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
                 continue
             if not await self._desk.places.take(served, len(asked.works), self.halted):
                 break
-            task = asyncio.create_task(self._answer(number, custom_id, fields, served, asked))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(self._answer(number, custom_id, fields, served, asked))
         while self._tasks:
             await asyncio.wait(self._tasks)
         if self._failure is not None:
             raise self._failure
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _fields(self, number: int, raw: bytes | None) -> Fields:
         bounds = self._desk.bounds
@@ -306,11 +319,10 @@ class Job:
         desk.service.gate.limit(self._caller, served)
         request_id = line.line_id(batch_id, number)
         until = way.deadline(None, desk.limits.timeout_s)
+        charges = [line.charge_id(batch_id, number, index) for index in range(len(asked.works))]
         requests = [
-            InferenceRequest(
-                served.name, served.version, work, request_id, line.charge_id(batch_id, number, index), until
-            )
-            for index, work in enumerate(asked.works)
+            InferenceRequest(served.name, served.version, work, request_id, charge, until, batch=True)
+            for work, charge in zip(asked.works, charges, strict=True)
         ]
         about = About(str(fields.values["model"]), request_id, int(time.time()), served)
 
