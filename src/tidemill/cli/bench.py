@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tidemill.cli import bench_words
 from tidemill.cli.common import json_option, setting_options, settled
 
 if TYPE_CHECKING:
+    from tidemill.client.bench.measure import Side
     from tidemill.client.bench.payload import Payload
     from tidemill.client.bench.plan import Plan
     from tidemill.client.bench.target import Target
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 OWN = ("models", "engine", "threads", "instances", "max_batch", "queue_max", "inline_us_max", "no_charge")
 """Settings of the service that bench starts itself."""
 INTERRUPTED = 130
+DISTINCT = 16
 
 
 def _options(function: Any) -> Any:
@@ -29,7 +32,7 @@ def _options(function: Any) -> Any:
                      help="Measure a running server: http://HOST:PORT, HOST:PORT for gRPC."),
         click.option("--key", envvar="TIDEMILL_KEY", help="Key for --url; better given as TIDEMILL_KEY."),
         click.option("--door", default="v2", show_default=True,
-                     help="v2 (binary tensors), v2-json, tfs, v2-grpc or tfs-grpc."),
+                     help="v2 (binary tensors), v2-json, tfs, v2-grpc, tfs-grpc, or openai for language models."),
         click.option("--against", metavar="URL", help="Another server to measure beside it, round by round."),
         click.option("--against-door", help="Its door.  [default: as --door]"),
         click.option("--against-model", help="The model's name there.  [default: the same]"),
@@ -58,8 +61,8 @@ def _options(function: Any) -> Any:
                      help="Rows of a request that is made."),
         click.option("--shape", "shapes", multiple=True, metavar="INPUT=1,128",
                      help="Shape of an input that is made; free sides are 1 otherwise. May be repeated."),
-        click.option("--distinct", type=click.IntRange(1, 4096), default=16, show_default=True,
-                     help="Different random requests, sent in turn."),
+        click.option("--distinct", type=click.IntRange(1, 4096),
+                     help="Different random requests, sent in turn.  [default: 16; 512 prompts]"),
         click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of inputs and arrivals."),
         click.option("--slo-ms", type=click.FloatRange(min=0, min_open=True),
                      help="Tell how many answers a second came within so many milliseconds."),
@@ -68,7 +71,7 @@ def _options(function: Any) -> Any:
         click.option("--plot", type=click.Path(dir_okay=False, writable=True, path_type=Path),
                      help="Draw latency against load into this PNG."),
     ]  # fmt: skip
-    for option in reversed(several):
+    for option in reversed([*several, *bench_words.OPTIONS]):
         function = option(function)
     return function
 
@@ -95,16 +98,17 @@ def bench_command(model: str, config: Path | None, **flags: Any) -> int | None:
 
 def _benched(model: str, config: Path | None, flags: dict[str, Any], stack: contextlib.ExitStack) -> int | None:
     from tidemill.cli import bench_told
-    from tidemill.client.bench import picture
-    from tidemill.client.bench.measure import Side, first_answer
-    from tidemill.client.bench.meter import Meter, Till
+    from tidemill.client.bench import picture, picture_words
+    from tidemill.client.bench.measure import first_answer
+    from tidemill.client.bench.meter import Till
     from tidemill.client.bench.payload import speaks_grpc
-    from tidemill.client.bench.target import signature_of, target
+    from tidemill.client.bench.target import target
 
     plan = _plan(flags)
     doors = [flags["door"], flags["against_door"] or flags["door"]]
     for door in doors:
         speaks_grpc(door)
+    speaks = bench_words.check(flags, doors)
     if flags["plot"]:
         picture.check_png()
     mine = stack.enter_context(_mine(model, config, flags))
@@ -113,12 +117,7 @@ def _benched(model: str, config: Path | None, flags: dict[str, Any], stack: cont
         there = flags["against_model"] or (mine.model + (f"@{mine.version}" if mine.version else ""))
         other = target("other", doors[1], flags["against"], there, flags["against_key"])
         wheres.append(_found(other))
-    signature = signature_of(mine)
-    several = _inputs(mine.model, signature, flags)
-    sides = []
-    for where in wheres:
-        theirs = signature if where is mine else signature_of(where)
-        sides.append(Side(where, _payloads(where, theirs, signature, several), Meter(where)))
+    sides = bench_words.sides(wheres, flags) if speaks else _of_tensors(wheres, flags)
     import uvloop
 
     for side in sides:
@@ -131,9 +130,25 @@ def _benched(model: str, config: Path | None, flags: dict[str, Any], stack: cont
     )  # fmt: skip
     (bench_told.as_json if flags["as_json"] else bench_told.as_tables)(told)
     if flags["plot"] and told.summaries:
-        picture.png(told.summaries, f"{mine.model} through {mine.door}", flags["plot"])
+        draw = picture_words.png if speaks else picture.png
+        draw(told.summaries, f"{mine.model} through {mine.door}", flags["plot"])
         click.echo(f"drawn into {flags['plot']}", err=True)
     return INTERRUPTED if interrupted else None
+
+
+def _of_tensors(wheres: list[Target], flags: dict[str, Any]) -> list[Side]:
+    """The first of `wheres` says what the inputs are."""
+    from tidemill.client.bench.measure import Side
+    from tidemill.client.bench.meter import Meter
+    from tidemill.client.bench.target import signature_of
+
+    signature = signature_of(wheres[0])
+    several = _inputs(wheres[0].model, signature, flags)
+    sides = []
+    for where in wheres:
+        theirs = signature if where is wheres[0] else signature_of(where)
+        sides.append(Side(where, _payloads(where, theirs, signature, several), Meter(where)))
+    return sides
 
 
 def _plan(flags: dict[str, Any]) -> Plan:
@@ -211,7 +226,7 @@ def _inputs(model: str, signature: Signature, flags: dict[str, Any]) -> list[Ten
             return [known]
         except TidemillError:
             pass  # no model of the kit, or another of its name
-    count = 1 if flags["zeros"] else flags["distinct"]
+    count = 1 if flags["zeros"] else flags["distinct"] or DISTINCT
     made: list[Tensors] = [
         inputs.made(
             signature, rows=flags["rows"], shapes=shapes, seed=None if flags["zeros"] else flags["seed"] + place

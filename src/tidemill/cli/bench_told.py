@@ -105,25 +105,43 @@ def as_tables(told: Told) -> None:
         click.echo()
         first, second = (each.label for each in told.sides)
         click.echo(f"{first} over {second}: medians of the rounds' ratios, with their 95 % intervals")
-        cells = [
-            [each.load, *(interval(one) for one in (each.per_second, each.p50_ms, each.p99_ms, each.cpu_us))]
-            for each in told.ratios
-        ]
-        print_table(("load", "answers/s", "p50", "p99", "CPU"), cells, right=("answers/s", "p50", "p99", "CPU"))
+        shown = {"answers/s": "per_second", "p50": "p50_ms", "p99": "p99_ms", "CPU": "cpu_us"}
+        if any(each.tokens_per_second for each in told.ratios):
+            shown = {"tokens/s": "tokens_per_second", "TTFT": "ttft_p50_ms", "TPOT": "tpot_p50_ms", "CPU": "cpu_us"}
+        cells = [[each.load, *(interval(getattr(each, name)) for name in shown.values())] for each in told.ratios]
+        print_table(("load", *shown), cells, right=list(shown))
     plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
     lines = picture.terminal(summaries, plain=plain)
     click.echo("\n".join(["", *lines]) if lines else "", nl=bool(lines))
+
+
+LATENCIES: list[tuple[str, Any]] = [
+    ("p50 ms", lambda each: number(each.p50_ms)),
+    ("p90 ms", lambda each: number(each.p90_ms)),
+    ("p99 ms", lambda each: number(each.p99_ms)),
+]
+
+
+def _of_words(name: str) -> Any:
+    return lambda each: number(None if each.words is None else getattr(each.words, name))
+
+
+WORDS: list[tuple[str, Any]] = [
+    ("tokens/s", _of_words("per_second")),
+    ("TTFT p50 ms", _of_words("ttft_p50_ms")),
+    ("p99", _of_words("ttft_p99_ms")),
+    ("TPOT p50 ms", _of_words("tpot_p50_ms")),
+    ("p99 ", _of_words("tpot_p99_ms")),
+]
 
 
 def _columns(told: Told, summaries: Sequence[Summary]) -> list[tuple[str, Any]]:
     """Name and cell of each column of figures; what nobody knows has none."""
     columns: list[tuple[str, Any]] = [
         ("answers/s", lambda each: number(each.per_second)),
-        ("p50 ms", lambda each: number(each.p50_ms)),
-        ("p90 ms", lambda each: number(each.p90_ms)),
-        ("p99 ms", lambda each: number(each.p99_ms)),
+        *(WORDS if any(each.words for each in summaries) else LATENCIES),
     ]
-    if told.slo_ms is not None:
+    if any(each.goodput is not None for each in summaries):
         columns.append(("goodput/s", lambda each: number(each.goodput)))
     if any(each.rows_per_batch is not None for each in summaries):
         columns.append(("rows/batch", lambda each: number(each.rows_per_batch)))
@@ -139,6 +157,10 @@ def notes(told: Told) -> list[str]:
     lines = []
     if told.slo_ms is not None:
         lines.append(f"goodput: good answers within {told.slo_ms:g} ms")
+    for slo in {side.slo for side in told.sides if side.slo}:
+        bounds = [("first token", slo.ttft_ms), ("each further one", slo.tpot_ms)]
+        words = [f"{what} within {most:g} ms" for what, most in bounds if most is not None]
+        lines.append(f"goodput: whole answers a second with the {', '.join(words)}")
     for side in told.sides:
         charged = told.charged.get(side.label)
         if charged is not None:

@@ -21,6 +21,9 @@ HeadersOf: TypeAlias = Callable[[int], Mapping[str, str]]
 Bodies: TypeAlias = bytes | Sequence[bytes]
 """One body for every request, or several that are sent in turn."""
 
+EVENT = b"data: "
+"""With what the first event of a stream begins; signs of life before it are comments."""
+
 _LOOK_S = 0.25
 
 
@@ -37,6 +40,7 @@ class Load(ABC):
         headers_of: HeadersOf | None = None,
         on_answer: OnAnswer | None = None,
         retries: Retries | None = None,
+        streamed: bool = False,
     ) -> None:
         several = [bodies] if isinstance(bodies, bytes) else list(bodies)
         heads = [request_head(target, method, headers, len(body)) for body in several]
@@ -45,6 +49,7 @@ class Load(ABC):
         self.retries = retries or Retries()
         self.result = Result()
         self.stopped = False
+        self.streamed = streamed
         self._parts = list(zip(heads, several, strict=True))
         self._payloads = [head + b"\r\n" + body for head, body in self._parts]
         self._headers_of = headers_of
@@ -126,6 +131,7 @@ class Connection(asyncio.Protocol):
         self._number: int | None = None
         self._sent_at = 0.0
         self._due_at = 0.0
+        self._first_at = 0.0
         self._why = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -133,6 +139,8 @@ class Connection(asyncio.Protocol):
         self.ask()
 
     def data_received(self, data: bytes) -> None:
+        if self._load.streamed and not self._first_at and EVENT in data:
+            self._first_at = time.perf_counter()
         try:
             whole = self._reader.feed(data)
         except BadAnswer as error:
@@ -182,6 +190,7 @@ class Connection(asyncio.Protocol):
         self._load.result.sent += 1
         self._sent_at = time.perf_counter()
         self._due_at = self._sent_at if due_at is None else due_at
+        self._first_at = 0.0
         self._transport.write(payload)
 
     def _take(self) -> None:
@@ -189,7 +198,9 @@ class Connection(asyncio.Protocol):
         if number is None:
             self._break_off("an answer that nobody asked for")
             return
-        answer = Answer(number, reader.status, time.perf_counter() - self._due_at, reader.head, reader.body)
+        first_s = self._first_at - self._due_at if self._first_at else None
+        spent_s = time.perf_counter() - self._due_at
+        answer = Answer(number, reader.status, spent_s, reader.head, reader.body, first_s=first_s)
         closes = reader.closes
         self.answered += 1
         self._number = None

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from tidemill.core.errors import InvalidSetting
 
 HEAD_BYTES_MAX = 64 * 2**10
+SHORT_BYTES = 4096
 _BODILESS = (204, 304)
 
 
@@ -87,7 +88,7 @@ class AnswerReader:
             buffer = self._buffer
         if not self.status:
             buffer = self._read_head(buffer)
-        if self.status and self._whole(buffer):
+        if self.status and (not self._chunked or _may_end(buffer, len(data))) and self._whole(buffer):
             return True
         if buffer is not self._buffer:
             self._buffer = bytearray(buffer)
@@ -143,6 +144,15 @@ class AnswerReader:
             if not length.isdigit():
                 raise BadAnswer(f"content-length {length!r}")
             self._length = int(length)
+
+
+def _may_end(buffer: bytes | bytearray, new: int) -> bool:
+    """Whether a chunked body may have got its end with the last `new` bytes: a long stream is not read anew with each
+    of its parts."""
+    if len(buffer) <= SHORT_BYTES:
+        return True
+    tail = buffer[-(new + 8) :]
+    return b"0\r\n" in tail or b"\r\n\r\n" in tail
 
 
 def header(head: bytes, name: str) -> str | None:

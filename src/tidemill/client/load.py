@@ -29,17 +29,19 @@ async def run(
     headers_of: HeadersOf | None = None,
     on_answer: OnAnswer | None = None,
     retries: Retries | None = None,
+    streamed: bool = False,
 ) -> Result:
     """Keep `in_flight` requests under way until `requests` were sent or `seconds` are over, whichever comes first; all
-    that were sent are waited for.
+    that were sent are waited for. `streamed` notes when the first event of each answer came.
 
     `on_answer` is called once for each request sent, lost ones included, in the loop: it must be quick. What the
     network does never raises; it is in the result. Raises `InvalidSetting`; an error of a callback ends the run, in an
     `ExceptionGroup`. Cancelling closes every connection.
     """
     load = _Closed(
-        Target(url), body, headers or {}, method=method, headers_of=headers_of, on_answer=on_answer, retries=retries
-    )
+        Target(url), body, headers or {}, method=method, headers_of=headers_of, on_answer=on_answer, retries=retries,
+        streamed=streamed,
+    )  # fmt: skip
     load.quota = Quota(time.perf_counter, in_flight, requests, seconds)
     started = time.perf_counter()
     count = in_flight if requests is None else min(in_flight, requests)

@@ -29,6 +29,7 @@ async def run(
     method: str = "POST",
     on_answer: OnAnswer | None = None,
     retries: Retries | None = None,
+    streamed: bool = False,
 ) -> Result:
     """Send a request at each of `arrivals`, ascending seconds from the start.
 
@@ -37,7 +38,9 @@ async def run(
     `load.run`.
     """
     check_open(arrivals, connections)
-    load = _Open(Target(url), body, headers or {}, method=method, on_answer=on_answer, retries=retries)
+    load = _Open(
+        Target(url), body, headers or {}, method=method, on_answer=on_answer, retries=retries, streamed=streamed
+    )
     load.plan(arrivals, connections, grace_s)
     try:
         async with asyncio.TaskGroup() as group:

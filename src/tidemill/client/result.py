@@ -17,7 +17,8 @@ from tidemill.core.errors import InvalidSetting
 class Answer:
     """One request's end. `status` is None when no answer came, and `error` then says why.
 
-    `latency_s` counts from when the request was sent; in an open loop from when it was due.
+    `latency_s` counts from when the request was sent; in an open loop from when it was due. So does `first_s`, the time
+    to the first event of a streamed answer, for loads that look for it.
     """
 
     number: int
@@ -26,6 +27,7 @@ class Answer:
     head: bytes = b""
     body: bytes = b""
     error: str = ""
+    first_s: float | None = None
 
 
 OnAnswer: TypeAlias = Callable[[Answer], None]

@@ -11,16 +11,18 @@ import orjson
 
 from tidemill.client import load, load_grpc, load_open
 from tidemill.client.arrivals import poisson
-from tidemill.client.bench import meter, statistics
+from tidemill.client.bench import meter, statistics, words
 from tidemill.client.bench.meter import Meter
 from tidemill.client.bench.payload import Payload, speaks_grpc
 from tidemill.client.bench.plan import Level, Plan, turns
 from tidemill.client.bench.statistics import Sample
 from tidemill.client.bench.target import Target
+from tidemill.client.bench.words import Slo, Words
 from tidemill.client.result import Answer, OnAnswer, Result, Retries
 from tidemill.core.errors import ServerRefused
 
 GRACE_S = 2.0
+NO_SLO = Slo()
 SAID_CHARS = 300
 _CODES_MAX = 64
 _GRPC_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
@@ -37,14 +39,35 @@ class Side:
     payloads: Sequence[Payload]
     meter: Meter
     samples: dict[Level, list[Sample]] = field(default_factory=dict)
+    slo: Slo = NO_SLO
+    """Of words; a load of tensors has `slo_ms`."""
+    sent: int = 0
+    """Prompts that were sent so far, counted for loads of words alone."""
 
     @property
     def label(self) -> str:
         return self.where.label
 
+    @property
+    def speaks(self) -> bool:
+        """Whether words are asked for, and streamed."""
+        return self.where.door == words.DOOR
+
     async def drive(self, level: Level, plan: Plan, seconds: float, seed: int, on_answer: OnAnswer) -> Result:
-        first = self.payloads[0]
-        bodies = [each.body for each in self.payloads]
+        if not self.speaks:
+            return await self._drive(self.payloads, level, plan, seconds, seed, on_answer)
+        # A server that remembers prompts shall not meet again with every load those that the last began with.
+        at = self.sent % len(self.payloads)
+        turned = [*self.payloads[at:], *self.payloads[:at]]
+        result = await self._drive(turned, level, plan, seconds, seed, on_answer)
+        self.sent += result.sent
+        return result
+
+    async def _drive(
+        self, payloads: Sequence[Payload], level: Level, plan: Plan, seconds: float, seed: int, on_answer: OnAnswer
+    ) -> Result:
+        first = payloads[0]
+        bodies = [each.body for each in payloads]
         headers = {**self.where.headers, **first.headers}
         retries = Retries(attempts_max=3, answer_s_max=plan.answer_s_max)
         over_grpc = speaks_grpc(self.where.door)
@@ -58,7 +81,7 @@ class Side:
                 )  # fmt: skip
             return await load_open.run(
                 url, bodies, headers, arrivals=arrivals, connections=plan.connections, grace_s=GRACE_S,
-                on_answer=on_answer, retries=retries,
+                on_answer=on_answer, retries=retries, streamed=self.speaks,
             )  # fmt: skip
         if over_grpc:
             return await load_grpc.run(
@@ -67,7 +90,7 @@ class Side:
             )  # fmt: skip
         return await load.run(
             url, bodies, headers, in_flight=level.in_flight, seconds=seconds, requests=plan.requests,
-            on_answer=on_answer, retries=retries,
+            on_answer=on_answer, retries=retries, streamed=self.speaks,
         )  # fmt: skip
 
 
@@ -84,6 +107,9 @@ async def first_answer(side: Side, answer_s_max: float = 60.0) -> Answer:
         said = answer.error or answer.body[:SAID_CHARS].decode("utf-8", "replace")
         status = code_of(where.door, answer) or "no answer"
         raise ServerRefused(f"{where.label}: {where.base} answered {status}: {said}")
+    if side.speaks and (wrong := Words().take(answers[0])):
+        said = answers[0].body[-SAID_CHARS:].decode("utf-8", "replace")
+        raise ServerRefused(f"{where.label}: {where.base} streamed what is no whole answer ({wrong}): {said}")
     return answers[0]
 
 
@@ -105,9 +131,15 @@ async def run(sides: Sequence[Side], plan: Plan, slo_ms: float | None, report: R
 async def measured(side: Side, level: Level, plan: Plan, slo_ms: float | None, seed: int) -> Sample:
     """One side at one level in one round."""
     codes: Counter[str] = Counter()
+    heard = Words(side.slo) if side.speaks else None
 
     def look(answer: Answer) -> None:
-        if answer.status is not None and (code := code_of(side.where.door, answer)):
+        if answer.status is None:
+            return
+        code = code_of(side.where.door, answer)
+        if heard is not None and not code:
+            code = heard.take(answer)
+        if code:
             codes[code if code in codes or len(codes) < _CODES_MAX else "others"] += 1
 
     before = side.meter.before()
@@ -119,6 +151,7 @@ async def measured(side: Side, level: Level, plan: Plan, slo_ms: float | None, s
         slo_ms=slo_ms,
         cpu_s=meter.cpu_s(before, after),
         rows_per_batch=meter.rows_per_batch(before, after),
+        heard=heard,
     )
 
 
@@ -132,5 +165,5 @@ def code_of(door: str, answer: Answer) -> str:
         told = orjson.loads(answer.body)
     except orjson.JSONDecodeError:
         told = None
-    code = told.get("code") if isinstance(told, dict) else None
-    return code if isinstance(code, str) else str(answer.status)
+    code = words.code_of(told) if isinstance(told, dict) else ""
+    return code or str(answer.status)

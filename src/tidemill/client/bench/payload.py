@@ -15,7 +15,8 @@ from tidemill.core.schemas import message
 from tidemill.core.schemas.datatypes import TF_NUMBERS
 from tidemill.core.tensor import DATATYPES, Array, Signature, Tensors
 
-DOORS = ("v2", "v2-json", "tfs", "v2-grpc", "tfs-grpc")
+TENSOR_DOORS = ("v2", "v2-json", "tfs", "v2-grpc", "tfs-grpc")
+DOORS = (*TENSOR_DOORS, "openai")
 V2_SERVICE = "/inference.GRPCInferenceService/"
 TFS_SERVICE = "/tensorflow.serving.PredictionService/"
 _JSON = {"content-type": "application/json"}
@@ -32,8 +33,6 @@ class Payload:
 
 def speaks_grpc(door: str) -> bool:
     """Raises `InvalidSetting` for a door that is none of `DOORS`."""
-    if door == "openai" or door.startswith("openai-"):
-        raise InvalidSetting("bench does not speak OpenAI's dialect yet; it speaks " + ", ".join(DOORS))
     if door not in DOORS:
         raise InvalidSetting(f"there is no door {door!r}; bench speaks {', '.join(DOORS)}")
     return door.endswith("-grpc")

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from tidemill.client.bench.plan import Level
+from tidemill.client.bench.words import Tokens, Words
 from tidemill.client.result import Result, percentile
 
 DRAWS = 2000
@@ -36,6 +37,7 @@ class Sample(msgspec.Struct, frozen=True):
     cpu_us: float | None = None
     rows_per_batch: float | None = None
     lag_ms: float | None = None
+    words: Tokens | None = None
 
 
 class Interval(msgspec.Struct, frozen=True):
@@ -64,6 +66,7 @@ class Summary(msgspec.Struct, frozen=True):
     rows_per_batch: float | None
     lag_ms: float | None
     samples: list[Sample]
+    words: Tokens | None = None
 
 
 class Ratio(msgspec.Struct, frozen=True):
@@ -75,6 +78,9 @@ class Ratio(msgspec.Struct, frozen=True):
     p50_ms: Interval | None
     p99_ms: Interval | None
     cpu_us: Interval | None
+    tokens_per_second: Interval | None = None
+    ttft_p50_ms: Interval | None = None
+    tpot_p50_ms: Interval | None = None
 
 
 def sample(
@@ -84,9 +90,13 @@ def sample(
     slo_ms: float | None = None,
     cpu_s: float | None = None,
     rows_per_batch: float | None = None,
+    heard: Words | None = None,
 ) -> Sample:
-    """What a run was. `codes` are the errors by name; what is missing in it is told by status."""
-    ordered = sorted(result.ok_latencies_s)
+    """What a run was. `codes` are the errors by name; what is missing in it is told by status. Of words (`heard`) an
+    answer is well when it came whole."""
+    ordered = sorted(result.ok_latencies_s if heard is None else heard.latencies_s)
+    ok = result.ok if heard is None else len(ordered)
+    tokens = None if heard is None else heard.tokens(result.wall_s)
 
     def at(percent: float) -> float | None:
         return percentile(ordered, percent) * 1e3 if ordered else None
@@ -100,17 +110,18 @@ def sample(
         within = kept / result.wall_s if result.wall_s else 0.0
     return Sample(
         sent=result.sent,
-        ok=result.ok,
-        per_second=result.ok / result.wall_s if result.wall_s else 0.0,
+        ok=ok,
+        per_second=ok / result.wall_s if result.wall_s else 0.0,
         p50_ms=at(50),
         p90_ms=at(90),
         p99_ms=at(99),
         mean_ms=statistics.fmean(ordered) * 1e3 if ordered else None,
         errors=dict(errors),
-        goodput=within,
+        goodput=within if tokens is None else tokens.goodput,
         cpu_us=None if cpu_s is None or not result.answered else cpu_s / result.answered * 1e6,
         rows_per_batch=rows_per_batch,
         lag_ms=percentile(sorted(result.late_s), 99) * 1e3 if result.late_s else None,
+        words=tokens,
     )
 
 
@@ -132,6 +143,7 @@ def summary(side: str, level: Level, samples: Sequence[Sample]) -> Summary:
         errors=dict(errors),
         per_second=middle("per_second") or 0.0,
         samples=list(samples),
+        words=_words([each.words for each in samples if each.words is not None]),
         **{
             name: middle(name)
             for name in ("p50_ms", "p90_ms", "p99_ms", "goodput", "cpu_us", "rows_per_batch", "lag_ms")
@@ -139,15 +151,33 @@ def summary(side: str, level: Level, samples: Sequence[Sample]) -> Summary:
     )
 
 
+def _words(several: Sequence[Tokens]) -> Tokens | None:
+    """Medians of the rounds' figures."""
+    if not several:
+        return None
+    middles = {name: _median(getattr(each, name) for each in several) for name in Tokens.__struct_fields__}
+    return Tokens(**{name: middles[name] for name in Tokens.__struct_fields__})  # type: ignore[arg-type]
+
+
 def ratio(level: Level, mine: Sequence[Sample], theirs: Sequence[Sample], seed: int = 0) -> Ratio:
     """`mine` over `theirs`, of the rounds that both went through."""
     pairs = list(zip(mine, theirs, strict=False))
 
     def of(name: str) -> Interval | None:
-        both = [(getattr(one, name), getattr(other, name)) for one, other in pairs]
-        return bootstrap([one / other for one, other in both if one is not None and other], seed)
+        return _over([(getattr(one, name), getattr(other, name)) for one, other in pairs], seed)
 
-    return Ratio(level.label, len(pairs), of("per_second"), of("p50_ms"), of("p99_ms"), of("cpu_us"))
+    def of_words(name: str) -> Interval | None:
+        both = [(one.words, other.words) for one, other in pairs]
+        return _over([(getattr(one, name), getattr(other, name)) for one, other in both if one and other], seed)
+
+    return Ratio(
+        level.label, len(pairs), of("per_second"), of("p50_ms"), of("p99_ms"), of("cpu_us"),
+        of_words("per_second"), of_words("ttft_p50_ms"), of_words("tpot_p50_ms"),
+    )  # fmt: skip
+
+
+def _over(both: Iterable[tuple[float | None, float | None]], seed: int) -> Interval | None:
+    return bootstrap([one / other for one, other in both if one is not None and other], seed)
 
 
 def bootstrap(values: Sequence[float], seed: int = 0, draws: int = DRAWS, share: float = SHARE) -> Interval | None:

@@ -55,6 +55,8 @@ def target(label: str, door: str, url: str, model: str, key: str | None = None, 
         if parts.scheme not in ("http", "https") or not host:
             raise InvalidSetting(f"url {url!r}: expected http://HOST[:PORT]")
         base = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+        if door == "openai":
+            base, name, version = base.removesuffix("/v1"), model, ""
         port = port or (443 if parts.scheme == "https" else 80)
         return Target(label, door, base, host, port, name, version, headers, http_url or base)
     if parts.scheme not in _GRPC_SCHEMES or not host or not port:
@@ -75,6 +77,17 @@ def signature_of(where: Target) -> Signature:
         return _tfs(where, f"{where.base}/v1/models/{name}{version}/metadata")
     told = get_json(f"{where.base}/v2/models/{name}{version}", where.headers)
     return _guarded(where, lambda: Signature(_v2_specs(told["inputs"]), _v2_specs(told.get("outputs", []))))
+
+
+def tokens_of(where: Target, text: str) -> list[int]:
+    """The tokens of `text` as the server tells them at `/v1/tokenize`; none where it does not."""
+    try:
+        asked = {"model": where.model, "prompt": text}
+        answer = httpx.post(f"{where.base}/v1/tokenize", json=asked, headers=dict(where.headers), timeout=ASK_S_MAX)
+        told = answer.json()["tokens"] if answer.status_code == 200 else []
+        return [int(each) for each in told]
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):
+        return []
 
 
 def get_json(url: str, headers: Mapping[str, str]) -> Any:
@@ -182,5 +195,7 @@ def _guarded(where: Target, read: Any) -> Signature:
             f"{where.base} says of {where.model!r} what bench cannot read: {error}; try another --door"
         ) from error
     if not signature.inputs:
-        raise ServerRefused(f"{where.base} says that {where.model!r} takes no inputs")
+        raise ServerRefused(
+            f"{where.base} says that {where.model!r} takes no inputs; a language model is asked by --door openai"
+        )
     return signature
