@@ -12,6 +12,7 @@ import pytest
 from fake_generator import CONTEXT_TOKENS
 from fakes import KEY
 from speaking import SpeakingServer
+from tidemill.doors.openai.bounds import CHARACTERS_A_TOKEN_MAX
 
 CHAT, TEXT, VECTORS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 RESPONSES, TOKENIZE, DETOKENIZE = "/v1/responses", "/v1/tokenize", "/v1/detokenize"
@@ -303,6 +304,20 @@ def refused_alike(mill: SpeakingServer) -> None:
     ):
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
         assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_text_that_cannot_fit_never_reaches_the_model(mill: SpeakingServer) -> None:
+    before = len(mill.generator.asked)
+    long = "a" * (CONTEXT_TOKENS * CHARACTERS_A_TOKEN_MAX + 1)
+    for path, change, param in (
+        (CHAT, {"messages": [{"role": "user", "content": long}]}, "messages"),
+        (TEXT, {"prompt": long}, "prompt"),
+        (RESPONSES, {"input": long}, "input"),
+        (TOKENIZE, {"prompt": long}, "prompt"),
+    ):
+        told = mill.post(path, GOOD[path] | change).json()["error"]
+        assert (told["code"], told["param"]) == ("context_length_exceeded", param)
+    assert len(mill.generator.asked) == before
 
 
 def test_bad_requests_hold_up_nobody(mill: SpeakingServer) -> None:

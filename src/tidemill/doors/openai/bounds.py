@@ -22,12 +22,17 @@ TOP_LOGPROBS_MAX: Final = 20
 COMPLETION_LOGPROBS_MAX: Final = 5
 METADATA_MAX: Final = 16
 TEMPERATURE_MAX: Final = 2.0
+TOKENS_MAX: Final = 2**20
+"""Of an answer, where a model's context is not known."""
 TOP_K_MAX: Final = 2**31 - 1
 SEED_MAX: Final = 2**63 - 1
 PROMPTS_MAX: Final = 32
 """Prompts of one request for completions; each is a request of its own behind the door."""
 INPUTS_MAX: Final = 2048
 """Texts of one request for embeddings."""
+CHARACTERS_A_TOKEN_MAX: Final = 64
+"""A text with more of them than this for each token of the model's context cannot fit, and is not tokenised: that takes
+seconds for megabytes of one letter, and all other answers would wait."""
 TEXT_MAX: Final = 2**31
 """Texts are bounded by the body that holds them, and by the model's context."""
 

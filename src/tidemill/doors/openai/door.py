@@ -24,6 +24,7 @@ from tidemill.doors.openai.asked import About, Asked, Whole
 from tidemill.doors.openai.bounds import Limits
 from tidemill.doors.openai.events import Events
 from tidemill.doors.openai.fields import Fields
+from tidemill.doors.openai.inputs import check_length
 from tidemill.doors.openai.json_body import parse
 from tidemill.doors.openai.speaking import streamed, whole
 from tidemill.observe import trace
@@ -124,6 +125,8 @@ class _Turn:
         service.gate.limit(caller, served)
         asked = self._kind.read(fields, served, limits)
         self._shaped_by = asked.shaped_by
+        for work in asked.works:
+            check_length(work, served.speaks)
         requests = self._requests(caller, served, asked, body)
         about = About(model, head.request_id, int(time.time()), served)
         if asked.stream:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tidemill.core.errors import WrongDatatype, WrongValue
+from tidemill.core.errors import PromptTooLong, WrongDatatype, WrongValue
+from tidemill.core.generation import Generate, Speaks, Tokenise
+from tidemill.core.request import Work
 from tidemill.core.text import short
+from tidemill.doors.openai.bounds import CHARACTERS_A_TOKEN_MAX
 from tidemill.doors.openai.fields import Fields
 
 TOKENS_MAX = 2**20
@@ -49,3 +52,17 @@ def tokens(given: list[Any], place: str, vocabulary: int) -> tuple[int, ...]:
                 f"{at} is {short(each)}, the model's tokens are 0 to {(vocabulary or 2**31) - 1}", param=at
             )
     return tuple(given)
+
+
+def check_length(work: Work, speaks: Speaks | None) -> None:
+    """Raises `PromptTooLong` for what cannot fit, whatever its tokens are."""
+    if speaks is None or not speaks.context_tokens or not isinstance(work, Generate | Tokenise):
+        return
+    text = work.prompt if isinstance(work, Generate) else work.text
+    count = len(text) + sum(len(each.get("content") or "") for each in work.messages)
+    most = speaks.context_tokens * CHARACTERS_A_TOKEN_MAX
+    if count > most:
+        raise PromptTooLong(
+            f"the text has {count} characters; this model reads {speaks.context_tokens} tokens at once,"
+            f" and no more than {most} characters are tried"
+        )

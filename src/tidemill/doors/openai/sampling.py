@@ -13,6 +13,7 @@ from tidemill.doors.openai.bounds import (
     STOP_CHARACTERS_MAX,
     STOPS_MAX,
     TEMPERATURE_MAX,
+    TOKENS_MAX,
     TOP_K_MAX,
 )
 from tidemill.doors.openai.fields import Fields
@@ -44,7 +45,8 @@ def read(fields: Fields, speaks: Speaks, tokens_names: tuple[str, ...], logprobs
 
 
 def _max_tokens(fields: Fields, speaks: Speaks, names: tuple[str, ...]) -> int:
-    given = [fields.whole(name, 1, speaks.context_tokens) for name in names]
+    most = speaks.context_tokens or TOKENS_MAX
+    given = [fields.whole(name, 1, most) for name in names]
     return next((each for each in given if each is not None), 0)
 
 
