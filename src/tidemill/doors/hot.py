@@ -168,6 +168,7 @@ class Doors:
             caller = service.identity.recognise(head.credential)
             served = service.fleet.find(route.model, way.version_of(route.model, route.version), route.label)
             service.gate.limit(caller, served)
+            way.check_tensors(served)
             dialect = route.dialect
             if head.content_type and dialect is tfserving.PREDICT and raw.wanted(served, head.content_type):
                 dialect = raw.RawDialect(served)

@@ -8,7 +8,7 @@ import time
 from hashlib import blake2b
 
 from tidemill.core.contracts import Fleet, Served
-from tidemill.core.errors import Forbidden, MalformedRequest, TidemillError, UnknownModel, UnknownVersion
+from tidemill.core.errors import Forbidden, MalformedRequest, NotOffered, TidemillError, UnknownModel, UnknownVersion
 from tidemill.core.request import Caller, InferenceRequest, Work
 from tidemill.observe import trace
 
@@ -36,6 +36,15 @@ def check_admin(caller: Caller) -> None:
     if not caller.admin:
         raise Forbidden(
             f"key {caller.key} may not use the admin API; `tidemill keys create --admin` makes one that may"
+        )
+
+
+def check_tensors(served: Served) -> None:
+    """Raises `NotOffered` for a language model, which takes no tensors, with the place where it is asked."""
+    if served.speaks is not None and not served.signature.inputs:
+        raise NotOffered(
+            f"model {served.name!r} is a language model and takes no tensors; ask it at /v1/chat/completions,"
+            f" /v1/completions or /v2/models/{served.name}/generate"
         )
 
 

@@ -12,7 +12,7 @@ from tidemill.core.tensor import Tensors
 from tidemill.doors.grpc_call import Call, Calls, parsed
 from tidemill.doors.kserve import classes
 from tidemill.doors.kserve import translate_grpc as translate
-from tidemill.doors.way import version_of
+from tidemill.doors.way import check_tensors, version_of
 
 ModelInferRequest = schemas.message("inference.ModelInferRequest")
 
@@ -34,6 +34,7 @@ async def _answered(calls: Calls, call: Call, word: Callable[[str, int, str, Ten
     message = parsed(ModelInferRequest, call.body)
     served = calls.find(call, message.model_name, version_of(message.model_name, message.model_version))
     calls.service.gate.limit(call.caller, served)
+    check_tensors(served)
     call.hasten(translate.timeout_s(message))
     worded: Callable[[Tensors], bytes] = partial(word, served.name, served.version, message.id)
     if message.outputs and (wanted := translate.wanted_classes(message)):

@@ -16,6 +16,7 @@ from tidemill.doors.grpc_call import Call, Calls, parsed, service_handler
 from tidemill.doors.tfserving import examples, inference_grpc, results
 from tidemill.doors.tfserving import translate_grpc as translate
 from tidemill.doors.tfserving.spec import check_signature, versions
+from tidemill.doors.way import check_tensors
 from tidemill.repository import tf_config
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
@@ -157,6 +158,7 @@ def _admitted(calls: Calls, call: Call, *specs: Any) -> Served:
     """The version that `specs`, which differ in nothing but the signature, ask for, once limits allow it."""
     served = _found(calls, call, specs[0])
     calls.service.gate.limit(call.caller, served)
+    check_tensors(served)
     for spec in specs:
         check_signature(served.signature, spec.signature_name)
     return served
