@@ -90,12 +90,14 @@ class FakeAdmin:
         self.broken_usage: Response | None = None
         self.lineages: list[dict[str, Any]] = []
         self.reports: dict[str, str] = {}
+        self.jobs: list[dict[str, Any]] = []
         self.index: list[dict[str, Any]] | None = None
         self.app = Starlette(
             routes=[
                 Route("/admin/v1/overview", self.overview),
                 Route("/admin/v1/usage", self.usage),
                 Route("/admin/v1/lineage", self.lineage),
+                Route("/admin/v1/batches", self.batches),
                 Route("/admin/v1/models", self.known),
                 Route("/admin/v1/lineage/{name}/{version:int}/report.html", self.report),
             ]
@@ -140,6 +142,9 @@ class FakeAdmin:
 
     async def lineage(self, request: Request) -> Response:
         return self._refusal(request) or JSONResponse({"models": self.lineages})
+
+    async def batches(self, request: Request) -> Response:
+        return self._refusal(request) or JSONResponse({"batches": self.jobs})
 
     async def known(self, request: Request) -> Response:
         """None stands for a service of an earlier version."""

@@ -10,7 +10,9 @@ import pytest
 from starlette.responses import JSONResponse, PlainTextResponse
 
 from fakes_admin import FakeAdmin, FakeModel, compressed, problem
+from tidemill.console import format as form
 from tidemill.console.api import KEEP_S, LOOK_S, POLLERS_MAX, REFUSED_INTERVAL_S, Poller, Pollers, State
+from tidemill.console.pages import jobs
 from tidemill.console.rates import requests_s
 
 
@@ -184,6 +186,18 @@ async def test_the_index_is_read_and_a_service_without_one_does_not_hide_the_ove
     await asking.ask()
     assert asking.view.index_message == ""
     assert [(each.name, each.labels) for each in asking.view.index] == [("m", {"a": 1})]
+
+
+async def test_batches_are_told_with_how_far_they_are(
+    http: httpx.AsyncClient, admin: FakeAdmin, time: FakeTime
+) -> None:
+    asking = poller(http, time)
+    job = {"id": "batch_0123456789abc", "tenant": "acme", "endpoint": "/v1/embeddings", "created_at": 1, "total": 0}
+    counted = {"status": "in_progress", "total": 40, "completed": 10, "failed": 2}
+    admin.jobs = [{**job, **counted}, {**job, "status": "validating", "completed": 0, "failed": 0}]
+    await asking.ask()
+    assert [row["done"] for row in jobs.rows(asking.view.jobs)] == ["12 of 40, 30 %", form.NOTHING]
+    assert jobs.rows(asking.view.jobs)[0]["state"] == "in_progress"
 
 
 async def test_a_newer_service_with_more_fields_is_read(

@@ -70,6 +70,22 @@ async def test_tokens_and_their_prices_are_shown(page: Page, start: StartConsole
     await expect(page.locator(".sheet")).to_contain_text(told)
 
 
+async def test_batches_are_shown_with_how_far_they_are(
+    page: Page, start: StartConsole, admin: FakeAdmin, api: str
+) -> None:
+    _, url = start(api)
+    answers(url)
+    await page.goto(url)
+    card = page.locator(".card", has=page.locator("h2", has_text="Batches"))
+    await expect(card).to_be_hidden()
+    job = {"id": "batch_0123456789abc", "tenant": "<b>acme</b>", "endpoint": "/v1/embeddings", "created_at": 1}
+    admin.jobs = [{**job, "status": "in_progress", "total": 40, "completed": 10, "failed": 2}]
+    await expect(card).to_contain_text("12 of 40, 30 %")
+    await expect(card).to_contain_text("<b>acme</b>")
+    admin.jobs = [{**job, "status": "completed", "total": 40, "completed": 38, "failed": 2}]
+    await expect(card).to_contain_text("40 of 40, 100 %")
+
+
 async def test_a_wanted_key_is_asked_for_and_kept_nowhere(
     page: Page, start: StartConsole, admin: FakeAdmin, api: str
 ) -> None:

@@ -74,6 +74,8 @@ def test_a_service_that_ends_in_the_middle_goes_on_where_it_was(
         assert batch.status == "completed"
         assert batch.request_counts is not None
         assert (batch.request_counts.total, batch.request_counts.completed) == (LINES, LINES)
+        (row,) = server.client.get("/admin/v1/batches").json()["batches"]
+        assert (row["id"], row["status"], row["completed"]) == (batch.id, "completed", LINES)
         found = told(client, batch.output_file_id)
         assert set(found) == {line["custom_id"] for line in lines}
         assert before <= {line["id"] for line in found.values()}, "what was answered is not answered again"

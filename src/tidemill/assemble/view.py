@@ -23,6 +23,8 @@ from tidemill.store import ledger as charges
 if TYPE_CHECKING:
     from tidemill.assemble.owner import Owner
 
+BATCHES_MAX = 100
+
 
 class View:
     """`doors.admin.Administration` over the owner, and the sample that `/metrics` shows."""
@@ -84,6 +86,22 @@ class View:
     def usage(self, tenant: str | None, since_ms: int) -> Sequence[msgspec.Struct]:
         with self._database() as connection:
             return charges.usage(connection, tenant, since_ms)
+
+    async def batches(self) -> Sequence[dict[str, Any]]:
+        return [
+            {
+                "id": row.id,
+                "tenant": row.tenant,
+                "endpoint": row.endpoint,
+                "status": row.state,
+                "created_at": row.times["validating"],
+                "expires_at": row.expires_at,
+                "total": row.total,
+                "completed": row.completed,
+                "failed": row.failed,
+            }
+            for row in await self._owner.desk.list(None, "", BATCHES_MAX)
+        ]
 
     def lineage(self) -> Sequence[dict[str, Any]]:
         return [_descended(manifest) for manifest, _ in lineage.all_of(self._owner.settings.models)]

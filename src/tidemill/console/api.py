@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from urllib.parse import quote
@@ -23,6 +24,8 @@ from tidemill.console.snapshot import (
     Compressed,
     Index,
     Indexed,
+    Job,
+    JobTable,
     LineageTable,
     Overview,
     UsageRow,
@@ -35,6 +38,7 @@ INTERVAL_S = 1.0
 REFUSED_INTERVAL_S = 10.0
 USAGE_EVERY = 5
 """Usage is summed over the ledger, so it is asked every fifth time only."""
+JOBS_EVERY = 2
 LINEAGE_EVERY = 10
 """Lineage is read from disk, and changes when a model is published."""
 INDEX_EVERY = 3
@@ -67,6 +71,7 @@ class View:
     overview: Overview | None = None
     usage: tuple[UsageRow, ...] = ()
     usage_message: str = ""
+    jobs: tuple[Job, ...] = ()
     lineage: tuple[Compressed, ...] = ()
     lineage_message: str = ""
     index: tuple[Indexed, ...] = ()
@@ -134,6 +139,8 @@ class Poller:
             overview: Overview = parse(Overview, await self._service.get("overview"))
             if number % USAGE_EVERY == 0:
                 await self._ask_usage()
+            if number % JOBS_EVERY == 0:
+                await self._ask_jobs()
             if number % LINEAGE_EVERY == 0:
                 await self._ask_lineage()
             if number % INDEX_EVERY == 0:
@@ -161,6 +168,12 @@ class Poller:
             self.view = replace(self.view, usage_message=str(answer))
         else:
             self.view = replace(self.view, usage=table.rows, usage_message="")
+
+    async def _ask_jobs(self) -> None:
+        """As `_ask_usage`; a service of an earlier version has none."""
+        with suppress(Strange, msgspec.DecodeError):
+            table: JobTable = parse(JobTable, await self._service.get("batches"))
+            self.view = replace(self.view, jobs=table.batches)
 
     async def _ask_lineage(self) -> None:
         """As `_ask_usage`; a service of an earlier version has none to tell."""

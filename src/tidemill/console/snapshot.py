@@ -133,6 +133,25 @@ class UsageTable(msgspec.Struct, frozen=True):
     rows: tuple[UsageRow, ...] = ()
 
 
+class Job(msgspec.Struct, frozen=True):
+    """A batch of OpenAI's dialect: how many of its lines there are, and what became of them."""
+
+    id: str
+    tenant: str
+    endpoint: str
+    status: str
+    created_at: int
+    total: int
+    completed: int
+    failed: int
+
+
+class JobTable(msgspec.Struct, frozen=True):
+    """`GET /admin/v1/batches`, newest first."""
+
+    batches: tuple[Job, ...] = ()
+
+
 class Measured(msgspec.Struct, frozen=True):
     """A mean over held-out rows with its 95 % interval."""
 

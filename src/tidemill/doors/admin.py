@@ -33,6 +33,9 @@ class Administration(ModelAdministration, Protocol):
 
     def usage(self, tenant: str | None, since_ms: int) -> Sequence[msgspec.Struct]: ...
 
+    async def batches(self) -> Sequence[dict[str, Any]]:
+        """The newest ones of every tenant."""
+
     def lineage(self) -> Sequence[dict[str, Any]]: ...
 
     def report(self, name: str, version: int, file: str) -> bytes: ...
@@ -79,6 +82,9 @@ def routes(service: Service, administration: Administration) -> list[Route]:
         rows = await asyncio.to_thread(administration.usage, request.query_params.get("tenant"), int(since))
         return reply({"rows": [msgspec.to_builtins(row) for row in rows]})
 
+    async def batches(request: Request) -> Response:
+        return reply({"batches": list(await administration.batches())})
+
     async def lineage(request: Request) -> Response:
         return reply({"models": list(await asyncio.to_thread(administration.lineage))})
 
@@ -113,6 +119,7 @@ def routes(service: Service, administration: Administration) -> list[Route]:
         Route("/admin/v1/overview", guarded(overview), methods=["GET"]),
         *admin_models.routes(service, administration, guarded),
         Route("/admin/v1/usage", guarded(usage), methods=["GET"]),
+        Route("/admin/v1/batches", guarded(batches), methods=["GET"]),
         Route("/admin/v1/lineage", guarded(lineage), methods=["GET"]),
         Route("/admin/v1/lineage/{name}/{version:int}/{file}", guarded(report), methods=["GET"]),
         Route("/admin/v1/keys", guarded(keys), methods=["GET"]),

@@ -17,6 +17,7 @@ from tidemill.console.pages.catalogue import Catalogue
 from tidemill.console.pages.compression import Compression
 from tidemill.console.pages.curves import Curves
 from tidemill.console.pages.head import Head
+from tidemill.console.pages.jobs import Jobs
 from tidemill.console.pages.key import KeyForm
 from tidemill.console.pages.model import ModelPage
 from tidemill.console.pages.models import Models
@@ -62,6 +63,7 @@ class OverviewPage:
                 self._curves = Curves()
                 self._models = Models(self._open_model)
                 self._usage = Usage()
+                self._jobs = Jobs()
             with ui.element("div") as self._views["Models"]:
                 self._catalogue = Catalogue(self._open_model)
                 with ui.element("div") as self._one:
@@ -144,6 +146,7 @@ class OverviewPage:
         self._curves.show(view.overview, history, now)
         self._models.show(view.overview, history.recent())
         self._usage.show(view)
+        self._jobs.show(view)
         self._compression.show(view)
         if self._address.startswith(ADDRESSES["Models"]):
             self._show_models(view)

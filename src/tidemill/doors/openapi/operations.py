@@ -101,6 +101,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "PUT", "/admin/v1/models/{name}/labels/{label}", ADMIN, "Move a label to a version", "Label", body="Pointing"
     ),
     Operation("GET", "/admin/v1/usage", ADMIN, "What was used", "Usage", query=("tenant", "since_ms")),
+    Operation("GET", "/admin/v1/batches", ADMIN, "The newest batches of every tenant", "Jobs"),
     Operation("GET", "/admin/v1/lineage", ADMIN, "Where models come from", "Lineage"),
     Operation(
         "GET",

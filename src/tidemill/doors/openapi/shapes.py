@@ -99,6 +99,15 @@ SHAPES: dict[str, Schema] = {
     "Pointing": record({"version": WHOLE}, closed=True),
     "Label": record({"name": TEXT, "label": TEXT, "version": WHOLE}),
     "Usage": record({"rows": items({"type": "object"})}),
+    "Jobs": record(
+        {
+            "batches": items(
+                record(
+                    {"id": TEXT, "tenant": TEXT, "status": TEXT, "total": WHOLE, "completed": WHOLE, "failed": WHOLE}
+                )
+            )
+        }
+    ),
     "Lineage": record({"models": items({"type": "object"})}),
     "Keys": record({"keys": items({"type": "object"})}),
     "KeyWish": record({"tenant": TEXT}, {"label": TEXT, "admin": FLAG}, closed=True),
