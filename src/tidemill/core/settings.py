@@ -176,7 +176,7 @@ class Settings:
         at_most=3_600_000,
     )
     constraint_ms_max: int = _setting(
-        500,
+        1000,
         "What compiling a schema, a regular expression or a grammar that an answer must fit may take.",
         at_least=10,
         at_most=60_000,

@@ -1,11 +1,14 @@
 """Asks the child that checks whether what an answer must fit can be compiled, in time; belongs to the owner's loop.
 
-The child is started when the first such request comes, and kept. What it said is remembered.
+The child is started when the first such request comes, and kept. What it said is remembered; that it took too long
+only for a while, because on a busy machine that says little of what was asked.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
@@ -18,6 +21,8 @@ from tidemill.engine.generate.process import Child, Listener
 from tidemill.wire.problems import error_from
 
 REMEMBERED_MAX: Final = 512
+SLOW_S: Final = 30.0
+"""So long is what took too long not tried again."""
 
 
 class Checking:
@@ -29,20 +34,23 @@ class Checking:
         self._child: Child | None = None
         self._turn = asyncio.Lock()
         self._answer: asyncio.Future[TidemillError | None] | None = None
-        self._said: OrderedDict[Constraint, TidemillError | None] = OrderedDict()
+        self._said: OrderedDict[Constraint, tuple[TidemillError | None, float]] = OrderedDict()
+        """What was said, and until when it holds, on the clock of `time.monotonic`."""
 
     async def check(self, constraint: Constraint) -> None:
         """Raises `WrongValue` for what cannot be compiled, or not in time."""
         constraints.check(constraint)
         if constraint.kind == "json":
             return  # it is ours
-        if constraint not in self._said:
+        said = self._remembered(constraint)
+        if said is None:
             async with self._turn:
-                if constraint not in self._said:
-                    self._said[constraint] = await self._ask(constraint)
+                said = self._remembered(constraint)
+                if said is None:
+                    said = self._said[constraint] = await self._ask(constraint)
                     if len(self._said) > REMEMBERED_MAX:
                         self._said.popitem(last=False)
-        error = self._said[constraint]
+        error, _ = said
         if error is not None:
             raise WrongValue(error.message, param=error.param)
 
@@ -50,7 +58,11 @@ class Checking:
         if self._child is not None:
             await self._child.close()
 
-    async def _ask(self, constraint: Constraint) -> TidemillError | None:
+    def _remembered(self, constraint: Constraint) -> tuple[TidemillError | None, float] | None:
+        said = self._said.get(constraint)
+        return said if said is not None and time.monotonic() < said[1] else None
+
+    async def _ask(self, constraint: Constraint) -> tuple[TidemillError | None, float]:
         if self._child is None:
             child = self._made(self)
             await child.open()
@@ -60,10 +72,10 @@ class Checking:
         self._answer = answer = asyncio.get_running_loop().create_future()
         peer.tell(int(Topic.ADD), encode(Add(0, Generate(constraint=constraint))))
         try:
-            return await asyncio.wait_for(answer, self._seconds_max)
+            return await asyncio.wait_for(answer, self._seconds_max), math.inf
         except TimeoutError:
             child.kill()
-            return constraints.refused(f"it takes more than {self._seconds_max:g} s")
+            return constraints.refused(f"it takes more than {self._seconds_max:g} s"), time.monotonic() + SLOW_S
         except asyncio.CancelledError:
             child.kill()  # whoever asks next must not wait behind what nobody wants
             raise
