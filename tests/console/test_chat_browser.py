@@ -36,6 +36,10 @@ def console(service: Server, start: StartConsole) -> str:
     return url
 
 
+SLOW_MS = 60_000
+"""A browser, a console, a service and a language model share two cores here."""
+
+
 async def opened(page: Page, url: str, temperature: str = "0", tokens: str = "24") -> Locator:
     """The conversation with the model."""
     await page.goto(f"{url}/models/smollm2")
@@ -83,23 +87,23 @@ async def test_stop_hangs_up_and_the_engine_is_free_at_once(page: Page, console:
     talk = await opened(page, console, tokens="4000")
     await page.get_by_label("system prompt").fill("You count, and never stop.")
     await say(page, "Count from 1 to 2000, one number a line.")
-    await expect(talk.locator(".theirs .words")).to_contain_text("1")
+    await expect(talk.locator(".theirs .words")).to_contain_text("1", timeout=SLOW_MS)
     assert service.in_flight >= 1
     await page.get_by_role("button", name="Stop").click()
-    await expect(talk.locator(".cost")).to_contain_text("stopped after")
+    await expect(talk.locator(".cost")).to_contain_text("stopped after", timeout=SLOW_MS)
     await expect(page.get_by_role("button", name="Stop")).to_be_hidden()
-    eventually(lambda: service.in_flight == 0, "the answer to be given up")
+    eventually(lambda: service.in_flight == 0, "the answer to be given up", SLOW_MS / 1000)
     await say(page, "What is the capital of France?")
-    await expect(talk.locator(".cost").nth(1)).to_be_visible()
+    await expect(talk.locator(".cost").nth(1)).to_be_visible(timeout=SLOW_MS)
 
 
 async def test_a_page_that_goes_away_hangs_up(page: Page, console: str, service: Server) -> None:
     talk = await opened(page, console, tokens="4000")
     await say(page, "Count from 1 to 2000, one number a line.")
-    await expect(talk.locator(".theirs .words")).to_contain_text("1")
+    await expect(talk.locator(".theirs .words")).to_contain_text("1", timeout=SLOW_MS)
     await page.get_by_role("button", name="All models").click()
     await page.locator(".catalogue .opens", has_text="minilm").click()
-    eventually(lambda: service.in_flight == 0, "the answer to be given up")
+    eventually(lambda: service.in_flight == 0, "the answer to be given up", SLOW_MS / 1000)
 
 
 async def test_what_cannot_be_is_told(page: Page, console: str) -> None:
