@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -12,7 +13,7 @@ from starlette.routing import Route
 from tidemill.core.errors import NotOffered, WrongValue
 from tidemill.core.request import Caller
 from tidemill.core.text import short
-from tidemill.doors.framework import SMALL_BODY_BYTES_MAX, caller, reply
+from tidemill.doors.framework import SMALL_BODY_BYTES_MAX, Handler, caller, reply
 from tidemill.doors.head import read_body
 from tidemill.doors.openai.batch import files
 from tidemill.doors.openai.batch.asking import page
@@ -50,7 +51,7 @@ def routes(service: Service, desk: Desk | None) -> list[Route]:
         raise NotOffered("this service keeps no files and runs no batches")
 
     if desk is None:
-        return [Route(path, refuse, methods=[method]) for method, path in PATHS]
+        return _routes([refuse] * len(PATHS))
 
     async def create(request: Request) -> Response:
         asker = callers(request)
@@ -74,7 +75,22 @@ def routes(service: Service, desk: Desk | None) -> list[Route]:
         return reply(told(await desk.cancel(callers(request), request.path_params["batch_id"])))
 
     endpoints = (*files.endpoints(desk, callers), create, index, one, cancel)
-    return [Route(path, each, methods=[method]) for (method, path), each in zip(PATHS, endpoints, strict=True)]
+    return _routes(endpoints)
+
+
+def _routes(endpoints: Sequence[Handler]) -> list[Route]:
+    """One for each address, so that a method which is not taken is told those that are."""
+    places: dict[str, dict[str, Handler]] = {}
+    for (method, path), endpoint in zip(PATHS, endpoints, strict=True):
+        places.setdefault(path, {})[method] = endpoint
+    return [Route(path, _by_method(taken), methods=list(taken)) for path, taken in places.items()]
+
+
+def _by_method(taken: Mapping[str, Handler]) -> Handler:
+    async def answer(request: Request) -> Response:
+        return await taken["GET" if request.method == "HEAD" else request.method](request)
+
+    return answer
 
 
 def read(fields: Fields, asker: Caller, desk: Desk) -> BatchRow:
