@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tidemill.core.errors import EngineFailed, NotOffered, PromptTooLong, WrongValue
+from tidemill.core.errors import EngineFailed, NotOffered
 from tidemill.core.generation import Delta, Finish, Generate
 from tidemill.core.request import Usage
-from tidemill.engine.generate import sampling
+from tidemill.engine.generate import ranges, sampling
 from tidemill.engine.generate.pipeline import Pipeline
 from tidemill.engine.generate.words import Words
 
@@ -38,18 +38,9 @@ class Answering:
         sampling.check(work.sampling, work.choices)
         self._constraint = work.constraint
         self.prompt = prompt_of(pipeline, work)
-        if not self.prompt:
-            raise WrongValue("the prompt is empty, and this model has no token that begins one", param="prompt")
-        most = pipeline.ready.speaks.context_tokens - len(self.prompt)
-        asked = work.sampling.max_tokens
-        if asked > most or most < 1:
-            raise PromptTooLong(
-                f"{len(self.prompt)} tokens of prompt"
-                + (f" and {asked} to be generated" if asked else "")
-                + f" exceed the {pipeline.ready.speaks.context_tokens} that this model holds at once",
-                param="max_tokens" if most > 0 else None,
-            )
-        self._tokens_max = asked or most
+        self._tokens_max = ranges.tokens_max(
+            len(self.prompt), work.sampling.max_tokens, pipeline.ready.speaks.context_tokens
+        )
         self._seed = sampling.first_seed(work.sampling)
         stops = work.sampling.stop
         self._choices = [Choice(index, Words(pipeline.spelling, stops)) for index in range(work.choices)]

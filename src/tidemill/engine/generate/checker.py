@@ -1,12 +1,10 @@
-"""The child that checks: compiles what answers must fit, one after another, so that what breaks or hangs the compiler
-breaks or hangs nobody's answer; its whole life.
+"""Compiles what answers must fit by openvino-genai; runs in the child that checks.
 
 It compiles as the child that generates does, in a step of a pipeline with the same tokenizer; the model there is a toy.
 """
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import sys
 import tempfile
@@ -21,48 +19,18 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino
 import openvino_genai
 
-from tidemill.core.errors import TidemillError
-from tidemill.core.generation import Constraint, Speaks
-from tidemill.core.request import Usage
-from tidemill.engine.generate import tiny
-from tidemill.engine.generate.child import Owner
+from tidemill.core.generation import Constraint
+from tidemill.engine.generate import compiling, tiny
 from tidemill.engine.generate.constraint import refused, words
-from tidemill.engine.generate.messages import Add, Part, Ready, Step, Topic, encode
 from tidemill.engine.generate.pipeline import last_line
-from tidemill.wire.peer import Bounds, open_peer
-from tidemill.wire.problems import problem_of
+from tidemill.wire.peer import Bounds
 
 BLOCKS = 4
 
 
 async def run(link: socket.socket, bounds: Bounds) -> None:
-    """Load the tokenizer that the owner names, then check until the owner is gone, or the compiler failed: a pipeline
-    whose step failed is of no use any more, and the owner starts another process."""
-    owner = Owner()
-    peer = await open_peer(link, bounds, owner)
-    try:
-        opening = await owner.opening
-    except asyncio.CancelledError:
-        return
-    compiler = Compiler(opening.path)
-    peer.tell(int(Topic.READY), encode(Ready(Speaks(0), 0, 0)))
-    while not owner.gone:
-        await owner.news.wait()
-        owner.news.clear()
-        added, owner.added = owner.added, []
-        for each in added:
-            peer.tell(int(Topic.STEP), encode(Step((_checked(compiler, each),))))
-    peer.close()
-
-
-def _checked(compiler: Compiler, asked: Add) -> Part:
-    constraint = asked.generate.constraint if asked.generate else None
-    try:
-        if constraint is not None:
-            compiler.check(constraint)
-    except TidemillError as error:
-        return Part(asked.number, problem=problem_of(error))
-    return Part(asked.number, usage=Usage())
+    """Check until the owner is gone."""
+    await compiling.run(link, bounds, lambda opening: Compiler(opening.path))
 
 
 class Compiler:

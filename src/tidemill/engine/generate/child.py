@@ -17,57 +17,16 @@ from tidemill.core.errors import EngineFailed, NotOffered, RefusedModel, Tidemil
 from tidemill.core.generation import Delta, Tokenise
 from tidemill.core.request import Usage
 from tidemill.engine.generate.answering import Answering, worded
-from tidemill.engine.generate.messages import (
-    Add,
-    Gauges,
-    Opening,
-    Part,
-    Step,
-    Topic,
-    encode,
-    read_add,
-    read_number,
-    read_opening,
-)
+from tidemill.engine.generate.messages import Add, Gauges, Part, Step, Topic, encode
+from tidemill.engine.generate.owner import Owner
 from tidemill.engine.generate.pipeline import Pipeline
-from tidemill.wire.frames import Frame, FrameError
-from tidemill.wire.peer import Asked, Bounds, Peer, open_peer
+from tidemill.wire.peer import Bounds, Peer, open_peer
 from tidemill.wire.problems import problem_of
 
 log = logging.getLogger(__name__)
 
 TOLD_S: Final = 0.5
 """A child at work says so this often, though a long prompt brings no words."""
-
-
-class Owner:
-    """`wire.peer.Handler` of the child: what the owner has told and was not looked at yet."""
-
-    def __init__(self) -> None:
-        self.opening: asyncio.Future[Opening] = asyncio.get_running_loop().create_future()
-        self.added: list[Add] = []
-        self.dropped: list[int] = []
-        self.news = asyncio.Event()
-        self.gone = False
-
-    def asked(self, stream: Asked, frame: Frame) -> None:
-        raise FrameError("the owner asks nothing of the child that generates")
-
-    def told(self, frame: Frame) -> None:
-        if frame.topic == Topic.ADD:
-            self.added.append(read_add(frame.header))
-        elif frame.topic == Topic.DROP:
-            self.dropped.append(read_number(frame.header))
-        elif frame.topic == Topic.OPEN:
-            self.opening.set_result(read_opening(frame.header))
-        else:
-            raise FrameError(f"the owner told something about topic {frame.topic}")
-        self.news.set()
-
-    def lost(self) -> None:
-        self.gone = True
-        self.opening.cancel()
-        self.news.set()
 
 
 async def run(link: socket.socket, bounds: Bounds) -> None:

@@ -9,7 +9,7 @@ import time
 from importlib.util import find_spec
 from itertools import count
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -37,6 +37,8 @@ from tidemill.wire.problems import error_from
 
 log = logging.getLogger(__name__)
 
+MODULE: Final = "tidemill.engine.generate"
+"""What the child runs."""
 WATCH_PARTS: Final = 4
 """So often within the longest silence it is looked whether there is one."""
 RETRY_AFTER_S: Final = 1.0
@@ -48,6 +50,11 @@ async def load(package: ModelPackage, settings: Settings) -> ChildGenerator:
     """Raises `RefusedModel`, `MissingPart`."""
     if find_spec("openvino_genai") is None:  # it is the child that loads it
         raise MissingPart("language models need openvino-genai: pip install 'tidemill[llm]'")
+    return await opened(package, settings, MODULE, {})
+
+
+async def opened(package: ModelPackage, settings: Settings, module: str, options: dict[str, Any]) -> ChildGenerator:
+    """A language model in a child that runs `module`. Raises `RefusedModel`."""
     threads = settings.threads if package.config.threads is None else package.config.threads
     opening = Opening(
         path=str(package.path),
@@ -58,11 +65,13 @@ async def load(package: ModelPackage, settings: Settings) -> ChildGenerator:
         step_tokens_max=settings.generate_step_tokens,
         template_s_max=settings.template_ms_max / 1000,
         nice=settings.generate_nice,
+        options=options,
     )
     bounds = Bounds(settings.frame_bytes_max, 1, settings.link_buffer_bytes)
     under_way_max = settings.generate_running_max + (package.config.batching.queue_max or settings.queue_max)
     made = ChildGenerator(
         package.name,
+        module,
         opening,
         bounds,
         under_way_max,
@@ -80,6 +89,7 @@ class ChildGenerator:
     def __init__(
         self,
         name: str,
+        module: str,
         opening: Opening,
         bounds: Bounds,
         under_way_max: int,
@@ -89,9 +99,10 @@ class ChildGenerator:
     ) -> None:
         self.speaks = Speaks(0)
         self.gauges = Gauges()
-        self.child = Child(name, opening, bounds, restart_s_max, self)
+        self.child = Child(name, opening, bounds, restart_s_max, self, module)
         self.checking = Checking(
-            lambda listener: Child(name, opening, bounds, restart_s_max, listener, ("--check",)), constraint_s_max
+            lambda listener: Child(name, opening, bounds, restart_s_max, listener, module, ("--check",)),
+            constraint_s_max,
         )
         self._under_way_max = under_way_max
         self._silent_s_max = silent_s_max

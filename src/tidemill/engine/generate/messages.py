@@ -6,7 +6,7 @@ Nothing is asked as a stream of its own: one frame after each step tells what it
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -33,7 +33,8 @@ class Topic(IntEnum):
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """`path` is the file or folder of the model; `kv_bytes` 0 leaves the size of the cache to the child."""
+    """`path` is the file or folder of the model; `kv_bytes` 0 leaves the size of the cache to the child. `options` are
+    those that the library beneath knows by its own names."""
 
     path: str
     format: str
@@ -43,6 +44,7 @@ class Opening(msgspec.Struct, frozen=True):
     step_tokens_max: int
     template_s_max: float
     nice: int
+    options: dict[str, Any] = {}
 
 
 class Ready(msgspec.Struct, frozen=True):

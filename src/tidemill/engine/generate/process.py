@@ -48,11 +48,12 @@ class Child:
         bounds: Bounds,
         restart_s_max: float,
         listener: Listener,
+        module: str,
         words: tuple[str, ...] = (),
     ) -> None:
-        """`words` go to the child's command line."""
+        """The child runs `module` (see `started`); `words` go to its command line."""
         self.name = name
-        self._words = words
+        self._command = ["-m", module, *words]
         self._up = asyncio.Event()
         self.heard_at = time.monotonic()
         self.restarts = 0
@@ -131,8 +132,7 @@ class Child:
         self._loaded = loaded
         mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         bounds = self._bounds
-        command = [sys.executable, "-m", "tidemill.engine.generate", "--link", str(its.fileno())]
-        command += ["--owner", str(os.getpid()), *self._words]
+        command = [sys.executable, *self._command, "--link", str(its.fileno()), "--owner", str(os.getpid())]
         command += ["--bounds", str(bounds.frame_bytes_max), str(bounds.in_flight_max), str(bounds.buffer_bytes)]
         try:
             self._process = _spawn(command, its.fileno())
