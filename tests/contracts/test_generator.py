@@ -294,15 +294,27 @@ async def test_leaving_early_ends_the_work(subject: Subject) -> None:
 
 
 async def test_a_cancelled_caller_ends_the_work(subject: Subject) -> None:
-    sampling = Sampling(max_tokens=300, ignore_eos=True)
-    tasks = [asyncio.create_task(say(subject, Generate(prompt=PROMPT, sampling=sampling))) for _ in range(8)]
-    for _ in range(20):
-        await asyncio.sleep(0)
+    """Those that leave had asked for more than can have been said by then."""
+    begun = asyncio.Event()
+
+    async def listen(tokens: int) -> int:
+        sampling = Sampling(max_tokens=tokens, ignore_eos=True)
+        async with subject.generator.run(request(Generate(prompt=PROMPT, sampling=sampling))) as pieces:
+            usage = None
+            async for piece in pieces:
+                begun.set()
+                usage = piece.usage
+        assert usage is not None
+        return usage.completion_tokens
+
+    tasks = [asyncio.create_task(listen(300 if stays else 3000)) for stays in (False, True) * 4]
+    tasks[0].cancel()  # before its first step
+    await begun.wait()
     for task in tasks[::2]:
         task.cancel()
     ends = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [isinstance(end, asyncio.CancelledError) for end in ends[::2]] == [True] * 4
-    assert [end.usage.completion_tokens for end in ends[1::2]] == [300] * 4  # type: ignore[union-attr]
+    assert [type(end) for end in ends[::2]] == [asyncio.CancelledError] * 4
+    assert ends[1::2] == [300] * 4
     await quiet(subject)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from collections.abc import Iterator
@@ -154,10 +155,12 @@ def test_chat_streams_from_the_upstream_and_is_booked_by_its_tokens(gateway: Gat
     assert len(gateway.speaking.generator.asked) == asked + 2
 
 
-def test_caller_that_leaves_ends_the_upstreams_work(gateway: Gateway) -> None:
+def test_caller_that_leaves_ends_the_upstreams_work(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = gateway.speaking.generator
+    monkeypatch.setattr(generator, "held", asyncio.Event())
+    monkeypatch.setattr(generator, "held_after", 3)
     before = len(gateway.booked("gpt-4o"))
-    body = {"model": "gpt-4o", "prompt": "tide", "max_tokens": 3000, "stream": True, "temperature": 0}
+    body = {"model": "gpt-4o", "prompt": "tide", "max_tokens": 30, "stream": True, "temperature": 0}
     with httpx.stream("POST", f"{gateway.server.url}/v1/completions", json=body, timeout=20) as answer:
         next(answer.iter_bytes())
     eventually(lambda: not generator.running, "the upstream stops")

@@ -47,8 +47,8 @@ def test_every_line_is_answered_as_the_door_answers_it(client: openai.OpenAI) ->
     ("endpoint", "body", "field"),
     [
         ("/v1/embeddings", {"model": "vectors", "input": ["a", "b"]}, "data"),
-        ("/v1/completions", {"model": "mill", "prompt": ["a", "b"], "max_tokens": 3}, "choices"),
-        ("/v1/responses", {"model": "mill", "input": "a", "max_output_tokens": 3}, "output"),
+        ("/v1/completions", {"model": "mill", "prompt": ["a", "b"], "temperature": 0}, "choices"),
+        ("/v1/responses", {"model": "mill", "input": "a", "temperature": 0}, "output"),
     ],
 )
 def test_other_addresses(client: openai.OpenAI, endpoint: Any, body: Any, field: str) -> None:
