@@ -391,5 +391,6 @@ class Run:
             # An error's trace holds this frame, the frame this object, this object the future, the future the error: a
             # ring that would keep the request's tensors until the next collection.
             self._future = future = None
-        count = rows(self._request.tensors.inputs) if self._replica.batched else 1
-        return Piece(tensors, Usage(calls=1, rows=count or 1))
+        if not self._replica.batched:
+            return Piece(tensors, Usage())
+        return Piece(tensors, Usage(1, rows(self._request.tensors.inputs) or 1))

@@ -13,10 +13,13 @@ import re
 import socket
 import time
 from collections.abc import Generator, Sized
+from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote
 
+import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from tidemill.core.certificates import Renewal
 from tidemill.core.errors import HeadersTooLarge, InvalidSetting, MalformedRequest, RequestTooSlow, TidemillError
@@ -29,6 +32,7 @@ from tidemill.doors.relay import Relay, speaks_http2
 log = logging.getLogger(__name__)
 
 SWEEPS_PER_TIMEOUT = 4
+URLS_REMEMBERED, URL_REMEMBERED_BYTES = 1024, 256
 
 
 class Connection(HttpToolsProtocol):
@@ -115,6 +119,46 @@ class Connection(HttpToolsProtocol):
         if self.cycle.response_complete:
             self.cycle.more_body = False  # the rest of a body that was answered before it had come
         super().on_message_complete()
+
+    def on_headers_complete(self) -> None:
+        """What uvicorn does, but for what is the same for each request to one address."""
+        parser, scope = self.parser, self.scope
+        version = parser.get_http_version()
+        scope["method"] = parser.get_method().decode("ascii")
+        if version != "1.1":
+            scope["http_version"] = version
+        url = self.url
+        scope["path"], scope["raw_path"], scope["query_string"] = (
+            _parts_remembered(url) if len(url) <= URL_REMEMBERED_BYTES else _parts(url)
+        )
+        before = self.cycle
+        self.cycle = cycle = RequestResponseCycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+
+    def on_response_complete(self) -> None:
+        """What uvicorn does, but for its timer: the sweep closes an idle connection."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         scope = cycle.scope
@@ -222,8 +266,9 @@ class Connection(HttpToolsProtocol):
         if self.flow.write_paused:
             mark, limit_s = ("deaf", self.transport.get_write_buffer_size()), limits.body_idle_s
         elif cycle is None or (cycle.response_complete and not cycle.more_body):
-            mark = ("headers", self.received - self.header_bytes)
-            limit_s = limits.header_timeout_s if self.header_bytes or cycle is None else math.inf
+            idle = cycle is not None and not self.header_bytes
+            mark = ("idle" if idle else "headers", self.received - self.header_bytes)
+            limit_s = limits.keep_alive_s if idle else limits.header_timeout_s
         elif cycle.more_body:
             mark, limit_s = ("body", self.received), limits.body_idle_s
         else:
@@ -233,6 +278,8 @@ class Connection(HttpToolsProtocol):
         elif now - self.marked_at > limit_s:
             if mark[0] == "deaf":
                 self.transport.abort()
+            elif mark[0] == "idle":
+                self.transport.close()
             elif mark[0] == "body":
                 self.refuse(RequestTooSlow(f"nothing of the body arrived for {limit_s:g} s"))
             else:
@@ -243,6 +290,16 @@ class Connection(HttpToolsProtocol):
         headers = self.cycle.scope["headers"]
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in headers)
         return size > self.limits.header_bytes_max
+
+
+def _parts(url: bytes) -> tuple[str, bytes, bytes]:
+    """Path, raw path and query. Raises `httptools.HttpParserInvalidURLError`."""
+    parsed = httptools.parse_url(url)
+    path = parsed.path.decode("ascii")
+    return unquote(path) if "%" in path else path, parsed.path, parsed.query or b""
+
+
+_parts_remembered = lru_cache(URLS_REMEMBERED)(_parts)
 
 
 _UPGRADE = re.compile(rb"(?i)(\r\n)(upgrade:)")
@@ -265,6 +322,7 @@ class Limits:
         # Twice: chunks come with frames. The body itself is held against `body_bytes_max` by its reader.
         self.request_bytes_max = 2 * settings.body_bytes_max + settings.header_bytes_max
         self.body_idle_s = settings.body_idle_ms / 1000
+        self.keep_alive_s = settings.keep_alive_ms / 1000
         self.connections_max = settings.connections_max
         self._failures = failures
         self.entrances = None if renewal is None else Entrances(renewal, self.header_timeout_s, self.refused)
@@ -312,12 +370,12 @@ class HttpServer(uvicorn.Server):
                 proxy_headers=False,
                 log_config=None,
                 server_header=False,
-                timeout_keep_alive=settings.keep_alive_ms / 1000,  # type: ignore[arg-type]
                 timeout_graceful_shutdown=settings.drain_ms / 1000,  # type: ignore[arg-type] # whole seconds, it says
                 backlog=2048,
             )
         )
-        self._sweep_s = max(0.01, min(limits.header_timeout_s, limits.body_idle_s) / SWEEPS_PER_TIMEOUT)
+        shortest_s = min(limits.header_timeout_s, limits.body_idle_s, limits.keep_alive_s)
+        self._sweep_s = max(0.01, shortest_s / SWEEPS_PER_TIMEOUT)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -40,6 +40,17 @@ class Crew:
         self.wide = Seat(wide, "lane")
         self._narrow = [Seat(engine, f"lane-{number}") for number, engine in enumerate(narrow)]
         self._crowd = 1.0
+        self._busy = 0  # requests that are being worked on
+
+    def begin(self, seat: Seat, batch: list[Entry]) -> None:
+        seat.batch = batch
+        self._busy += len(batch)
+
+    def end(self, seat: Seat) -> list[Entry]:
+        """Free `seat`; what it worked on."""
+        batch, seat.batch = seat.batch, []
+        self._busy -= len(batch)
+        return batch
 
     @property
     def seats(self) -> list[Seat]:
@@ -57,20 +68,19 @@ class Crew:
 
     @property
     def idle(self) -> bool:
-        return not self.wide.batch and not any(seat.batch for seat in self._narrow)
+        return not self._busy
 
     @property
     def ready(self) -> bool:
         """Whether somebody could start now."""
-        if self.wide.batch:
-            return False
-        return not self._narrow or any(not seat.batch for seat in self._narrow)
+        if not self._busy:
+            return True
+        return not self.wide.batch and any(not seat.batch for seat in self._narrow)
 
     def arrived(self, waiting: int) -> None:
         """Learn from a newcomer, counted in `waiting`."""
         if self._narrow:
-            inside = waiting + sum(len(seat.batch) for seat in self._narrow) + len(self.wide.batch)
-            self._crowd += _SMOOTHING * (inside - self._crowd)
+            self._crowd += _SMOOTHING * (waiting + self._busy - self._crowd)
 
     def next(self, waiting: int) -> tuple[Seat, int] | None:
         """The seat for the next batch and the most requests it should hold, of `waiting`; None while all work."""

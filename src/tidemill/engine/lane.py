@@ -236,7 +236,7 @@ class Lane:
             self._dispatch()
 
     def _start(self, seat: Seat, batch: list[Entry], now: float) -> None:
-        seat.batch = batch
+        self._crew.begin(seat, batch)
         for entry in batch:
             self.stats.queue.observe(now - entry.arrived)
             entry.started = now
@@ -269,7 +269,7 @@ class Lane:
         return sum(map(_elements, batch)) <= INLINE_ELEMENTS_MAX
 
     def _finish(self, seat: Seat, outcome: Outcome) -> None:
-        batch, seat.batch = seat.batch, []
+        batch = self._crew.end(seat)
         now = self._clock()
         stats = self.stats
         if self._was_quick:

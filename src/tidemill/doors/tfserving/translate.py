@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from tidemill.core.contracts import Served
@@ -21,7 +23,7 @@ from tidemill.core.schemas.datatypes import TF_NUMBERS
 from tidemill.core.tensor import Array, Signature, Tensors, TensorSpec
 from tidemill.core.text import short
 from tidemill.doors import json_values, quick_json
-from tidemill.doors.numbers import narrowed
+from tidemill.doors.numbers import narrowed, plain
 from tidemill.doors.tfserving.spec import STATES, check_signature, health
 
 TF_NAMES = {
@@ -49,6 +51,9 @@ class Question:
 
 def question(signature: Signature, body: bytes) -> Question:
     """Raises the errors of the branch `CallerError` that tell what is wrong with the request."""
+    if (tensors := _plain_rows(signature, body)) is not None:
+        signature.check(tensors)
+        return Question(Predict(tensors), rows=True)
     asked = _one_array(signature, body)
     if asked is None:
         asked = json_values.parse(body)
@@ -72,6 +77,32 @@ def question(signature: Signature, body: bytes) -> Question:
     tensors = {name: json_values.to_array(signature.input(name), value, mixed, True) for name, value in values.items()}
     signature.check(tensors)
     return Question(Predict(tensors), rows)
+
+
+class _Rows(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    instances: list[list[float]]
+
+
+_ROWS = msgspec.json.Decoder(_Rows)
+
+
+def _plain_rows(signature: Signature, body: bytes) -> Tensors | None:
+    """The one input of a small body that holds rows of numbers and nothing else; None where another reader may see
+    more in it."""
+    if len(body) >= QUICK_BYTES or len(signature.inputs) != 1 or signature.inputs[0].datatype not in WHOLE_MAX:
+        return None
+    try:
+        rows = _ROWS.decode(body).instances
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if not rows:
+        return None
+    width = len(rows[0])
+    if any(len(row) != width for row in rows):
+        return None
+    flat = rows[0] if len(rows) == 1 else list(chain.from_iterable(rows))
+    array = plain(signature.inputs[0], json_values.doubles(flat))
+    return None if array is None else {signature.inputs[0].name: array.reshape(len(rows), width)}
 
 
 def _one_array(signature: Signature, body: bytes) -> Any:
