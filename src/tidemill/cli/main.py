@@ -20,6 +20,7 @@ VERBS = {
     "serve": "serve",
     "try": "try_model",
     "chat": "chat",
+    "perplexity": "perplexity",
     "compress": "compress",
     "bench": "bench",
     "ls": "models",

@@ -80,6 +80,13 @@ class Tokenise(msgspec.Struct, frozen=True, gc=False):
     special: bool = True
 
 
+class Score(msgspec.Struct, frozen=True, gc=False):
+    """How likely each of `tokens` is after those before it: one tensor `logprobs`, FP32 [tokens - 1], natural
+    logarithms; nothing stands before the first."""
+
+    tokens: tuple[int, ...]
+
+
 class Delta(msgspec.Struct, frozen=True, gc=False):
     """The next words of one choice. `text` is whole characters; what may become a stop string is held back until it is
     known not to. `tokens` are those that were drawn since the delta before (none where another server drew them and

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import msgspec
 
 from tidemill.core.errors import NotOffered
-from tidemill.core.generation import Delta, Embed, Generate, Tokenise
+from tidemill.core.generation import Delta, Embed, Generate, Score, Tokenise
 from tidemill.core.tensor import Tensors
 
 RAW = "data"
@@ -26,7 +26,7 @@ class Predict(msgspec.Struct, frozen=True, gc=False):
     media: str = ""
 
 
-Work: TypeAlias = Predict | Generate | Embed | Tokenise
+Work: TypeAlias = Predict | Generate | Embed | Tokenise | Score
 
 
 class InferenceRequest(msgspec.Struct, frozen=True, gc=False):

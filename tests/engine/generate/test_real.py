@@ -24,7 +24,7 @@ from tidemill.core.errors import (
     TidemillError,
     WrongValue,
 )
-from tidemill.core.generation import Constraint, Generate, Sampling
+from tidemill.core.generation import Constraint, Generate, Sampling, Score, Tokenise
 from tidemill.core.package import ModelPackage
 from tidemill.core.request import InferenceRequest
 from tidemill.core.settings import Settings
@@ -256,6 +256,45 @@ async def _outcome(model: ChildGenerator) -> str:
     except Overloaded as error:
         return type(error).__name__
     return ""
+
+
+async def test_one_that_generates_scores_nothing(model: ChildGenerator) -> None:
+    with pytest.raises(NotOffered):
+        async with model.run(asked(Score((1, 2, 3)))) as pieces:
+            await anext(pieces)
+
+
+async def test_scores_are_the_log_probabilities_that_generating_told(model: ChildGenerator) -> None:
+    """Goal: a score is that of its own token. Method: what the model says greedily, it scores as it told, also where
+    the prompt is read in parts, and again when it has read it before."""
+    told: list[float] = []
+    tokens: list[int] = []
+    prompt = "The mill by the river turned, and " * 40
+    async with model.run(asked(Tokenise(text=prompt))) as pieces:
+        read = (await anext(pieces)).tensors["tokens"].tolist()
+    async with model.run(asked(greedy(prompt, 24, ignore_eos=True, logprobs=0))) as pieces:
+        async for piece in pieces:
+            for delta in piece.deltas:
+                told += delta.logprobs
+                tokens += delta.tokens
+    other = await load(package(), Settings(kv_cache_bytes=16 * 2**20, generate_step_tokens=64), scores=True)
+    try:
+        for _ in range(2):
+            async with other.run(asked(Score((*read, *tokens)))) as pieces:
+                (piece,) = [piece async for piece in pieces]
+            found = piece.tensors["logprobs"]
+            assert found.shape == (len(read) + 23,)
+            assert abs(found[-24:] - told).max() < 0.3  # they are drawn one by one, and scored together
+            assert (found <= 0).all()
+        with pytest.raises(PromptTooLong):
+            async with other.run(asked(Score((1,) * (other.speaks.context_tokens + 1)))) as pieces:
+                await anext(pieces)
+        for strange in ((1,), (1, 10**9)):
+            with pytest.raises(WrongValue):
+                async with other.run(asked(Score(strange))) as pieces:
+                    await anext(pieces)
+    finally:
+        await other.close()
 
 
 async def test_a_file_that_is_no_model_is_refused(tmp_path: Any) -> None:

@@ -20,6 +20,7 @@ from tidemill.engine.generate.answering import Answering, worded
 from tidemill.engine.generate.messages import Add, Gauges, Part, Step, Topic, encode
 from tidemill.engine.generate.owner import Owner
 from tidemill.engine.generate.pipeline import Pipeline
+from tidemill.engine.generate.scoring import Scoring
 from tidemill.wire.peer import Bounds, Peer, open_peer
 from tidemill.wire.problems import problem_of
 
@@ -58,7 +59,7 @@ class Child:
         self._pipeline = pipeline
         self._running_max = running_max
         self._ids = count(1)
-        self._under_way: dict[int, Answering] = {}
+        self._under_way: dict[int, Answering | Scoring] = {}
         self._told = Gauges()
         self._told_at = 0.0
 
@@ -98,14 +99,19 @@ class Child:
         try:
             if asked.tokenise is not None:
                 return self._tokenised(asked.number, asked.tokenise)
-            if asked.generate is None:
-                raise NotOffered("a language model generates and tokenises")
-            answering = Answering(self._pipeline, asked.generate, lambda: next(self._ids))
+            answering = self._answering(asked)
             answering.begin()
         except TidemillError as error:
             return _failed(asked.number, error)
         self._under_way[asked.number] = answering
         return None
+
+    def _answering(self, asked: Add) -> Answering | Scoring:
+        if asked.score is not None:
+            return Scoring(self._pipeline, asked.score, lambda: next(self._ids))
+        if asked.generate is None:
+            raise NotOffered("a language model generates and tokenises")
+        return Answering(self._pipeline, asked.generate, lambda: next(self._ids))
 
     def _tokenised(self, number: int, work: Tokenise) -> Part:
         pipeline = self._pipeline
@@ -131,7 +137,8 @@ class Child:
                 continue
             if answering.over:
                 del self._under_way[number]
-                parts.append(Part(number, deltas, usage=answering.usage))
+                logprobs = answering.logprobs if isinstance(answering, Scoring) else None
+                parts.append(Part(number, deltas, usage=answering.usage, logprobs=logprobs))
             elif deltas:
                 parts.append(Part(number, deltas))
         return parts

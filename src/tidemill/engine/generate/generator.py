@@ -24,7 +24,7 @@ from tidemill.core.errors import (
     TidemillError,
     WrongValue,
 )
-from tidemill.core.generation import Busy, Constraint, Delta, Generate, Speaks, Tokenise
+from tidemill.core.generation import Busy, Constraint, Delta, Generate, Score, Speaks, Tokenise
 from tidemill.core.package import ModelPackage
 from tidemill.core.request import InferenceRequest, Piece, Usage
 from tidemill.core.settings import Settings
@@ -46,14 +46,17 @@ RESTART_RETRY_S: Final = 5.0
 """About what a small model takes to load again."""
 
 
-async def load(package: ModelPackage, settings: Settings) -> ChildGenerator:
-    """Raises `RefusedModel`, `MissingPart`."""
+async def load(package: ModelPackage, settings: Settings, scores: bool = False) -> ChildGenerator:
+    """One that `scores` answers `Score` and `Tokenise`, one request after another. Raises `RefusedModel`,
+    `MissingPart`."""
     if find_spec("openvino_genai") is None:  # it is the child that loads it
         raise MissingPart("language models need openvino-genai: pip install 'tidemill[llm]'")
-    return await opened(package, settings, MODULE, {})
+    return await opened(package, settings, MODULE, {}, scores)
 
 
-async def opened(package: ModelPackage, settings: Settings, module: str, options: dict[str, Any]) -> ChildGenerator:
+async def opened(
+    package: ModelPackage, settings: Settings, module: str, options: dict[str, Any], scores: bool = False
+) -> ChildGenerator:
     """A language model in a child that runs `module`. Raises `RefusedModel`."""
     threads = settings.threads if package.config.threads is None else package.config.threads
     opening = Opening(
@@ -61,11 +64,12 @@ async def opened(package: ModelPackage, settings: Settings, module: str, options
         format=package.format,
         threads=threads or os.cpu_count() or 1,
         kv_bytes=settings.kv_cache_bytes,
-        running_max=settings.generate_running_max,
+        running_max=1 if scores else settings.generate_running_max,
         step_tokens_max=settings.generate_step_tokens,
         template_s_max=settings.template_ms_max / 1000,
         nice=settings.generate_nice,
         options=options,
+        scores=scores,
     )
     bounds = Bounds(settings.frame_bytes_max, 1, settings.link_buffer_bytes)
     under_way_max = settings.generate_running_max + (package.config.batching.queue_max or settings.queue_max)
@@ -137,7 +141,7 @@ class ChildGenerator:
 
     # -- what answers call ---------------------------------------------------------------------------------------------
 
-    def begin(self, answer: Answer, work: Generate | Tokenise) -> int:
+    def begin(self, answer: Answer, work: Generate | Tokenise | Score) -> int:
         """The number of the request. Raises `Overloaded`, `ModelNotReady`, `WrongValue`."""
         if self._closed:
             raise ModelNotReady("the model is being unloaded")
@@ -152,8 +156,9 @@ class ChildGenerator:
         number = next(self._numbers)
         generate = work if isinstance(work, Generate) else None
         tokenise = work if isinstance(work, Tokenise) else None
+        score = work if isinstance(work, Score) else None
         try:
-            header = encode(Add(number, generate, tokenise))
+            header = encode(Add(number, generate, tokenise, score))
         except (UnicodeEncodeError, OverflowError, TypeError) as error:
             raise WrongValue(f"the request holds what is no text or number: {error}") from error
         if not self._under_way:
@@ -220,7 +225,7 @@ class Answer:
 
     async def __aenter__(self) -> Answer:
         work = self._request.work
-        if not isinstance(work, Generate | Tokenise):
+        if not isinstance(work, Generate | Tokenise | Score):
             raise NotOffered(
                 f"model {self._request.model!r} is a language model: it takes no tensors and embeds nothing; ask it at"
                 " /v1/chat/completions or /v1/completions"
@@ -273,6 +278,8 @@ class Answer:
         self._usage = part.usage
         if part.tokens is not None:
             self._tensors = {"tokens": np.array(part.tokens, np.int64)}
+        if part.logprobs is not None:
+            self._tensors = {"logprobs": np.array(part.logprobs, np.float32)}
         if part.problem is not None:
             self._error = error_from(part.problem)
         self._wake()

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tidemill.core.generation import Delta, Generate, Speaks, Tokenise
+from tidemill.core.generation import Delta, Generate, Score, Speaks, Tokenise
 from tidemill.core.request import Usage
 from tidemill.wire.problems import Problem
 
@@ -34,7 +34,8 @@ class Topic(IntEnum):
 
 class Opening(msgspec.Struct, frozen=True):
     """`path` is the file or folder of the model; `kv_bytes` 0 leaves the size of the cache to the child. `options` are
-    those that the library beneath knows by its own names."""
+    those that the library beneath knows by its own names. `scores` opens one that scores texts and keeps nothing of
+    what it read for the next: what comes from the cache has no score."""
 
     path: str
     format: str
@@ -45,6 +46,7 @@ class Opening(msgspec.Struct, frozen=True):
     template_s_max: float
     nice: int
     options: dict[str, Any] = {}
+    scores: bool = False
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -56,11 +58,12 @@ class Ready(msgspec.Struct, frozen=True):
 
 
 class Add(msgspec.Struct, frozen=True, array_like=True):
-    """One of the two works is given."""
+    """One of the works is given."""
 
     number: int
     generate: Generate | None = None
     tokenise: Tokenise | None = None
+    score: Score | None = None
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -71,6 +74,7 @@ class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
     tokens: tuple[int, ...] | None = None
     usage: Usage | None = None
     problem: Problem | None = None
+    logprobs: tuple[float, ...] | None = None
 
 
 class Gauges(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -18,6 +18,7 @@ import psutil
 
 from tidemill.core.errors import EngineFailed, PromptTooLong, RefusedModel, WrongValue
 from tidemill.core.generation import Speaks
+from tidemill.engine.generate import long_text
 from tidemill.engine.generate.limits import BLOCK_TOKENS, Shape, kv_blocks
 from tidemill.engine.generate.messages import Opening, Ready
 from tidemill.engine.generate.shape import shape_of
@@ -42,7 +43,7 @@ class Pipeline:
         scheduler.max_num_seqs = opening.running_max
         scheduler.max_num_batched_tokens = opening.step_tokens_max
         scheduler.dynamic_split_fuse = True
-        scheduler.enable_prefix_caching = True
+        scheduler.enable_prefix_caching = not opening.scores
         properties = {"INFERENCE_NUM_THREADS": opening.threads, "KV_CACHE_PRECISION": "u8"}
         try:
             self._pipeline = openvino_genai.ContinuousBatchingPipeline(opening.path, scheduler, "CPU", properties)
@@ -58,6 +59,9 @@ class Pipeline:
             if source
             else None
         )
+        self.scores = opening.scores
+        self._encoded_max = len(self._encode("a\nb " * shape.context_tokens, special=False))
+        """Where the tokenizer would cut, without a word, if that is no more than the model holds."""
         self._tokens_max = min(shape.context_tokens, blocks * BLOCK_TOKENS)
         held = self._pipeline.get_metrics().cache_size_in_bytes
         self.ready = Ready(self._speaks(shape), blocks * BLOCK_TOKENS, held)
@@ -68,12 +72,17 @@ class Pipeline:
         return Speaks(self._tokens_max, len(self.spelling), chats, tools)
 
     def tokens(self, text: str, special: bool) -> list[int]:
-        """Raises `PromptTooLong` for one that the tokenizer would cut."""
+        """Raises `PromptTooLong` for one that the tokenizer would cut; who scores texts cuts them himself."""
+        if self.scores:
+            return long_text.tokens(text, self._encode, self._encoded_max)
+        found = self._encode(text, special)
+        most = min(self._tokens_max, self._encoded_max)
+        if len(found) >= most:
+            raise PromptTooLong(f"the text has {most} tokens or more; the model takes fewer", param="prompt")
+        return found
+
+    def _encode(self, text: str, special: bool) -> list[int]:
         found: list[int] = self._tokenizer.encode([text], add_special_tokens=special).input_ids.data[0].tolist()
-        if len(found) >= self._tokens_max:
-            raise PromptTooLong(
-                f"the text has {self._tokens_max} tokens or more; the model takes fewer", param="prompt"
-            )
         return found
 
     def known(self, tokens: tuple[int, ...]) -> list[int]:

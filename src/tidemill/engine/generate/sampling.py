@@ -37,6 +37,18 @@ def first_seed(sampling: Sampling) -> int:
     return secrets.randbelow(SEEDS) if sampling.seed is None else sampling.seed % SEEDS
 
 
+def echo(default: Any) -> Any:
+    """A `GenerationConfig` that tells the log probability of each token of the prompt, and draws one more."""
+    made = openvino_genai.GenerationConfig()
+    made.max_new_tokens = 1
+    made.eos_token_id = default.eos_token_id
+    made.ignore_eos = True
+    made.apply_chat_template = False
+    made.echo = True
+    made.logprobs = 1
+    return made
+
+
 def config(default: Any, sampling: Sampling, constraint: Constraint | None, tokens_max: int, seed: int) -> Any:
     """A `GenerationConfig` of one choice. `default` is the model's own, which names the tokens that end an answer.
 

@@ -96,7 +96,7 @@ class RemoteRun:
         elif isinstance(work, Predict):
             offered = model.wish.protocol != "openai" and not work.media
         else:
-            offered = model.wish.protocol == "openai"
+            offered = model.wish.protocol == "openai" and isinstance(work, Tokenise)
         if not offered:
             raise NotOffered(f"model {model.name!r} is not one for this: see what its [remote] says of it")
         model.runs.add(self)
@@ -124,7 +124,10 @@ class RemoteRun:
             self._over = True
             if isinstance(work, Predict):
                 return await self._tensors(work)
-            return await (self._vectors(work) if isinstance(work, Embed) else self._tokens(work))
+            if isinstance(work, Embed):
+                return await self._vectors(work)
+            assert isinstance(work, Tokenise)  # noqa: S101 - else `__aenter__` had refused it
+            return await self._tokens(work)
         except Exception:
             if self._ended is not None:
                 raise self._ended from None
