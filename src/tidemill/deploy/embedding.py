@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from types import TracebackType
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +16,7 @@ from tidemill.core.request import InferenceRequest, Piece, Usage
 from tidemill.core.tensor import Array
 from tidemill.deploy.calls import ask, gather
 from tidemill.deploy.embedder import Embedder, groups
+from tidemill.deploy.one_piece import OnePiece
 from tidemill.deploy.steps import StepPolicy, StepThreads
 from tidemill.engine.lane import Lane
 
@@ -34,13 +34,10 @@ class Embeds(Protocol):
     lane: Lane | None
 
 
-class EmbedRun:
-    """The one piece of the answer; nothing begins before it is asked for.
+class EmbedRun(OnePiece):
+    """A request of many texts has a batch or two in the lane at a time, so that others get their turn between them."""
 
-    A request of many texts has a batch or two in the lane at a time, so that others get their turn between them.
-    """
-
-    __slots__ = ("_done", "_embedder", "_fleet", "_policy", "_replica", "_request", "_threads")
+    __slots__ = ("_embedder", "_replica")
 
     def __init__(
         self,
@@ -51,15 +48,11 @@ class EmbedRun:
         threads: StepThreads,
         policy: StepPolicy,
     ) -> None:
-        self._fleet = fleet
+        super().__init__(fleet, request, threads, policy)
         self._replica = replica
         self._embedder = embedder
-        self._request = request
-        self._threads = threads
-        self._policy = policy
-        self._done = False
 
-    async def __aenter__(self) -> EmbedRun:
+    def _check(self) -> None:
         """Raises `NotOffered`, `WrongValue`."""
         work = self._request.work
         if isinstance(work, Embed):
@@ -69,24 +62,12 @@ class EmbedRun:
                 raise WrongValue(f"{count} texts were sent, 1 to {most} are allowed (--embed-texts-max)", param="input")
         elif not isinstance(work, Tokenise) or work.messages:
             raise NotOffered(f"model {self._replica.name!r} embeds text; it does not generate it, nor does it chat")
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._done = True
-
-    def __aiter__(self) -> EmbedRun:
-        return self
-
-    async def __anext__(self) -> Piece:
-        if self._done:
-            raise StopAsyncIteration
-        self._done = True
+    async def _answer(self) -> Piece:
         work = self._request.work
         if isinstance(work, Embed):
             return await self._embedded(work)
-        assert isinstance(work, Tokenise)  # noqa: S101 - else `__aenter__` had refused it
+        assert isinstance(work, Tokenise)  # noqa: S101 - else `_check` had refused it
         return await self._tokenised(work)
 
     async def _embedded(self, work: Embed) -> Piece:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +26,7 @@ from tidemill.core.errors import (
 from tidemill.core.request import InferenceRequest, Piece, Usage
 from tidemill.core.tensor import Array, Tensors, TensorSpec
 from tidemill.deploy.calls import ask, gather, joined
+from tidemill.deploy.one_piece import OnePiece
 from tidemill.deploy.stages import Ensemble, ReadyStage
 from tidemill.deploy.steps import StepPolicy, StepThreads
 from tidemill.observe.stats import ModelStats
@@ -38,10 +38,10 @@ class Chained(Protocol):
     stats: ModelStats
 
 
-class EnsembleRun:
-    """The pieces of one request, one in number; nothing begins before it is asked for."""
+class EnsembleRun(OnePiece):
+    """One request to an ensemble."""
 
-    __slots__ = ("_done", "_ensemble", "_fleet", "_policy", "_replica", "_request", "_threads")
+    __slots__ = ("_ensemble", "_replica")
 
     def __init__(
         self,
@@ -52,29 +52,11 @@ class EnsembleRun:
         threads: StepThreads,
         policy: StepPolicy,
     ) -> None:
-        self._fleet = fleet
+        super().__init__(fleet, request, threads, policy)
         self._replica = replica
         self._ensemble = ensemble
-        self._request = request
-        self._threads = threads
-        self._policy = policy
-        self._done = False
 
-    async def __aenter__(self) -> EnsembleRun:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._done = True
-
-    def __aiter__(self) -> EnsembleRun:
-        return self
-
-    async def __anext__(self) -> Piece:
-        if self._done:
-            raise StopAsyncIteration
-        self._done = True
+    async def _answer(self) -> Piece:
         started = time.monotonic()
         values: dict[str, Any] = dict(self._request.tensors.inputs)
         for ready in self._ensemble.stages:

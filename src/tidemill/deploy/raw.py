@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +12,7 @@ from tidemill.core.package import ModelPackage
 from tidemill.core.request import RAW, InferenceRequest, Piece, Usage
 from tidemill.core.tensor import Signature, rows
 from tidemill.deploy.calls import ask, ask_each
+from tidemill.deploy.one_piece import OnePiece
 from tidemill.deploy.steps import StepPolicy, Steps, StepThreads, check_inputs
 
 
@@ -27,39 +27,23 @@ class Stepped(Protocol):
     steps: Steps
 
 
-class RawRun:
-    """The pieces of one raw request, one in number; nothing begins before it is asked for."""
+class RawRun(OnePiece):
+    """One raw request."""
 
-    __slots__ = ("_done", "_fleet", "_policy", "_replica", "_request", "_threads")
+    __slots__ = ("_replica",)
 
     def __init__(
         self, fleet: Fleet, replica: Stepped, request: InferenceRequest, threads: StepThreads, policy: StepPolicy
     ) -> None:
-        self._fleet = fleet
+        super().__init__(fleet, request, threads, policy)
         self._replica = replica
-        self._request = request
-        self._threads = threads
-        self._policy = policy
-        self._done = False
 
-    async def __aenter__(self) -> RawRun:
+    def _check(self) -> None:
         replica = self._replica
         if not replica.steps.accepts:
             raise UnsupportedMedia(f"model {replica.name!r} takes tensors alone: its tidemill.toml has no [[pre]]")
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._done = True
-
-    def __aiter__(self) -> RawRun:
-        return self
-
-    async def __anext__(self) -> Piece:
-        if self._done:
-            raise StopAsyncIteration
-        self._done = True
+    async def _answer(self) -> Piece:
         replica, request = self._replica, self._request
         sent: bytes = request.tensors.inputs[RAW].reshape(-1)[0]
         values = await self._threads.run(replica.steps.pre, {RAW: sent}, request.deadline)
