@@ -1,5 +1,6 @@
 """A streamed answer as a caller reads it: server-sent events (WHATWG's HTML standard, section 9.2) out of bytes, and
-OpenAI's chunks of a chat out of events. Pure; used by what calls a service: the command line and the console."""
+OpenAI's chunks of a chat out of events. Pure; used by what calls a service: the command line, the console, the
+engine `remote`."""
 
 from __future__ import annotations
 

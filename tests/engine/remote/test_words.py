@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tidemill.core.errors import (
     NotOffered,
@@ -24,9 +23,11 @@ from tidemill.core.errors import (
 from tidemill.core.generation import Constraint, Delta, Embed, Generate, Sampling
 from tidemill.core.package import Remote, Upstream
 from tidemill.core.request import Usage
+from tidemill.core.streamed import EVENT_BYTES_MAX
 from tidemill.engine.remote import openai
 from tidemill.engine.remote.http import judge
-from tidemill.engine.remote.sse import EVENT_BYTES_MAX, Events
+from tidemill.engine.remote.upstreams import Reply
+from tidemill.engine.remote.words import Said
 
 WISH = Remote("openai", (Upstream("http://127.0.0.1:1"),))
 VLLM = Remote("openai", (Upstream("http://127.0.0.1:1"),), extensions=True)
@@ -41,23 +42,17 @@ def event(**told: Any) -> bytes:
     return json.dumps(told).encode()
 
 
-@given(st.lists(st.text(st.characters(blacklist_characters="\r\n", blacklist_categories=["Cs"]))), st.data())
-def test_events_come_out_whole_however_they_are_cut(told: list[str], data: st.DataObject) -> None:
-    told = [each for each in told if each]
-    stream = b": hello\n\n" + b"".join(b"event: x\r\ndata: " + each.encode() + b"\r\n\r\n" for each in told)
-    events, found, place = Events(), [], 0
-    while place < len(stream):
-        size = data.draw(st.integers(1, 40))
-        found += [each.decode() for each in events.feed(stream[place : place + size])]
-        place += size
-    assert found == told
+class Flood:
+    """An upstream whose event has no end."""
+
+    async def part(self) -> bytes:
+        return b"data: " + b"x" * EVENT_BYTES_MAX
 
 
-def test_event_without_end_is_refused() -> None:
-    events = Events()
-    assert list(events.feed(b"data: " + b"x" * (EVENT_BYTES_MAX - 6))) == []
+async def test_event_without_end_is_the_upstreams_failure() -> None:
+    model = SimpleNamespace(name="m", counting=None, recounted=True)
     with pytest.raises(UpstreamFailed, match="an event of more than"):
-        list(events.feed(b"x"))
+        await Said(Generate(prompt="a"), model).begin(cast(Reply, Flood()))  # type: ignore[arg-type]
 
 
 def test_chat_and_completion_are_asked_in_openais_words() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
-from tidemill.core.errors import UpstreamFailed
+from tidemill.core.errors import ServerRefused, UpstreamFailed
 from tidemill.core.generation import Delta, Generate
 from tidemill.core.request import Usage
+from tidemill.core.streamed import EventReader
 from tidemill.engine.remote import openai
 from tidemill.engine.remote.counting import Counting
-from tidemill.engine.remote.sse import Events
 from tidemill.engine.remote.upstreams import Reply
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Said:
 
     def _fresh(self) -> None:
         self._told = openai.Said(self._work.choices)
-        self._events = Events()
+        self._events = EventReader()
         self.over = False
 
     async def begin(self, reply: Reply) -> tuple[Delta, ...]:
@@ -53,7 +53,7 @@ class Said:
                 self.over = True
                 return ()
             deltas: list[Delta] = []
-            for event in self._events.feed(part):
+            for event in self._read(part):
                 deltas += told.take(event)
             if told.over:
                 if not told.complete:
@@ -61,6 +61,12 @@ class Said:
                 self.over = True
             if deltas or self.over:
                 return tuple(deltas)
+
+    def _read(self, part: bytes) -> list[bytes]:
+        try:
+            return self._events.feed(part)
+        except ServerRefused as error:
+            raise UpstreamFailed(error.message) from error
 
     def counted(self) -> Usage:
         """What the upstream counted, else what is counted here."""
