@@ -20,6 +20,7 @@ from tidemill.core.contracts import Served
 from tidemill.core.errors import ServiceError
 from tidemill.core.settings import Settings, to_plain
 from tidemill.observe.metrics import FrontSample
+from tidemill.wire.child import ending, reap, spawn
 from tidemill.wire.messages import Ready, Report, Topic, Welcome, encode
 from tidemill.wire.peer import Bounds, Peer, open_peer
 
@@ -30,8 +31,6 @@ STEADY_S: Final = 10.0
 """A front that lived so long starts again without a pause."""
 START_TRIES: Final = 5
 """A front that ended so often before it first listened will not listen."""
-END_S_MAX: Final = 2.0
-"""What a front may take to end after its link has."""
 
 Listeners = Callable[[], Sequence[socket.socket]]
 """Fresh listening sockets for one start of a front; they are closed here once it has them."""
@@ -70,7 +69,7 @@ class FrontProcess:
                 log.error("front %s cannot be started: %s", self.name, error)
             else:
                 await self._ended.wait()
-                await self._reap()
+                await reap(self._process)
             if self._is_draining():
                 return
             self.restarts += 1
@@ -81,7 +80,10 @@ class FrontProcess:
                 return
             pause_s = RESTART_S_MIN if time.monotonic() - started_at > STEADY_S else pause_s
             log.error(
-                "front %s has ended (%s); it is started again", self.name, self._told(), extra={"pause_s": pause_s}
+                "front %s has ended (%s); it is started again",
+                self.name,
+                self._told(),
+                extra={"pause_s": pause_s},
             )
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, self._settings.front_restart_ms_max / 1000)
@@ -103,7 +105,7 @@ class FrontProcess:
     async def ended(self) -> None:
         """Return when its process has ended."""
         await self._ended.wait()
-        await self._reap()
+        await reap(self._process)
 
     def kill(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -164,7 +166,7 @@ class FrontProcess:
             command = [sys.executable, "-m", "tidemill.front", "--link", str(its.fileno())]
             command += ["--bounds", str(bounds.frame_bytes_max), str(bounds.in_flight_max), str(bounds.buffer_bytes)]
             command += [f"--listen={each.fileno()}" for each in listeners]
-            self._process = _spawn(command, handed)
+            self._process = spawn(command, handed)
         except BaseException:
             mine.close()
             raise
@@ -180,23 +182,8 @@ class FrontProcess:
         if self._draining:
             self.drain()
 
-    async def _reap(self) -> None:
-        process = self._process
-        if process is None:
-            return
-        try:
-            await asyncio.to_thread(process.wait, END_S_MAX)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            await asyncio.to_thread(process.wait)
-
     def _is_draining(self) -> bool:
         return self._draining
 
     def _told(self) -> str:
-        code = None if self._process is None else self._process.returncode
-        return "it did not start" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
-
-
-def _spawn(command: Sequence[str], handed: Sequence[int]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=handed)
+        return ending(self._process, "it did not start")

@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from tidemill.core.errors import RefusedModel
 from tidemill.engine.generate.messages import Opening, Ready, Step, Topic, encode, read_ready, read_step, read_text
+from tidemill.wire.child import ending, reap, spawn
 from tidemill.wire.frames import Frame, FrameError
 from tidemill.wire.peer import Asked, Bounds, Peer, open_peer
 
@@ -25,8 +26,6 @@ log = logging.getLogger(__name__)
 RESTART_S_MIN: Final = 0.05
 STEADY_S: Final = 60.0
 """A child that served so long starts again without a longer pause."""
-END_S_MAX: Final = 2.0
-"""What a child may take to end after its link has."""
 
 
 class Listener(Protocol):
@@ -103,14 +102,14 @@ class Child:
         self.peer = None
         if self._link is not None:
             self._link.close()
-        await self._reap()
+        await reap(self._process)
 
     async def _keep(self) -> None:
         """Start it again whenever it has ended."""
         pause_s, since = RESTART_S_MIN, time.monotonic()
         while True:
             await self._ended.wait()
-            await self._reap()
+            await reap(self._process)
             pause_s = RESTART_S_MIN if time.monotonic() - since > STEADY_S else pause_s
             log.error(
                 "the process that generates has ended (%s); it is started again",
@@ -135,7 +134,7 @@ class Child:
         command = [sys.executable, *self._command, "--link", str(its.fileno()), "--owner", str(os.getpid())]
         command += ["--bounds", str(bounds.frame_bytes_max), str(bounds.in_flight_max), str(bounds.buffer_bytes)]
         try:
-            self._process = _spawn(command, its.fileno())
+            self._process = spawn(command, [its.fileno()])
         except BaseException:
             mine.close()
             self._ended.set()
@@ -173,19 +172,8 @@ class Child:
         self._listener.lost(self._told())
         self._ended.set()
 
-    async def _reap(self) -> None:
-        process = self._process
-        if process is None:
-            return
-        try:
-            await asyncio.to_thread(process.wait, END_S_MAX)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            await asyncio.to_thread(process.wait)
-
     def _told(self) -> str:
-        code = None if self._process is None else self._process.poll()
-        return "its link is gone" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
+        return ending(self._process, "its link is gone")
 
 
 class _Link:
@@ -202,7 +190,3 @@ class _Link:
 
     def lost(self) -> None:
         self._child.lost()
-
-
-def _spawn(command: list[str], handed: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[handed])
