@@ -9,7 +9,7 @@ from typing import Any
 from tidemill.core.errors import NotOffered
 from tidemill.core.generation import Delta, Generate, Speaks
 from tidemill.core.request import Usage, Work
-from tidemill.doors.openai import calls, formats, messages, sampling, tools, wording
+from tidemill.doors.openai import calls, formats, messages, sampling, talk, tools
 from tidemill.doors.openai.asked import DONE, About, Whole, event, total, usage_of
 from tidemill.doors.openai.bounds import TOP_LOGPROBS_MAX, Limits
 from tidemill.doors.openai.common import harmless, include_usage, logprobs_of
@@ -61,24 +61,14 @@ def read(fields: Fields, speaks: Speaks, limits: Limits) -> Chat:
     with_usage = include_usage(fields, stream)
     use = tools.read(fields, flat=False)
     wanted = formats.constraint(fields.record("response_format"), nested=True)
-    if wanted is not None and use.how == "auto":
-        raise NotOffered(
-            "response_format and tools that may be called cannot both hold; set tool_choice to none or required",
-            param="response_format",
-        )
+    talk.check_apart(use, wanted, "response_format")
     logprobs = _logprobs(fields)
     how = sampling.read(fields, speaks, MAX_TOKENS, logprobs)
     choices = fields.whole("n", 1, limits.choices_max) or 1
     harmless(fields)
     _refuse(fields)
     fields.end()
-    work = Generate(
-        messages=told if speaks.tools else wording.worded(told, use),
-        tools=tuple(tool.told() for tool in use.offered) if speaks.tools else (),
-        choices=choices,
-        sampling=how,
-        constraint=use.constraint() or wanted,
-    )
+    work = talk.generate(told, use, speaks, how, wanted, choices)
     return Chat((work,), stream, with_usage, use, logprobs is not None)
 
 

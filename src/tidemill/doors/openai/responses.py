@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidemill.core.errors import NotOffered, WrongDatatype, WrongValue
-from tidemill.core.generation import Delta, Generate, Sampling, Speaks
+from tidemill.core.generation import Delta, Sampling, Speaks
 from tidemill.core.request import Usage, Work
 from tidemill.core.text import short
-from tidemill.doors.openai import calls, formats, messages, sampling, tools, wording
+from tidemill.doors.openai import calls, formats, messages, sampling, talk, tools
 from tidemill.doors.openai.asked import About, Teller, Whole
 from tidemill.doors.openai.bounds import MESSAGES_MAX, NAME_CHARACTERS_MAX, TEXT_MAX, Limits
 from tidemill.doors.openai.common import harmless
@@ -149,21 +149,12 @@ def read(fields: Fields, speaks: Speaks, limits: Limits) -> Response:
         wanted = formats.constraint(text.record("format"), nested=False)
         text.refuse("verbosity", "how much a model says is its own", "medium")
         text.end()
-    if wanted is not None and use.how == "auto":
-        raise NotOffered(
-            "text.format and tools that may be called cannot both hold; set tool_choice to none or required",
-            param="text.format",
-        )
+    talk.check_apart(use, wanted, "text.format")
     how = sampling.read(fields, speaks, ("max_output_tokens",))
     metadata = harmless(fields)
     _refuse(fields)
     fields.end()
-    work = Generate(
-        messages=told if speaks.tools else wording.worded(told, use),
-        tools=tuple(tool.told() for tool in use.offered) if speaks.tools else (),
-        sampling=how,
-        constraint=use.constraint() or wanted,
-    )
+    work = talk.generate(told, use, speaks, how, wanted)
     return Response((work,), stream, use, _echoed(fields, how, use, metadata))
 
 

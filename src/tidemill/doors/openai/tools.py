@@ -88,31 +88,14 @@ def read(fields: Fields, flat: bool) -> ToolUse:
 
 
 def _chosen(choice: Fields, flat: bool) -> str:
-    choice.needed("type")
-    if choice.take("type") != "function":
-        raise NotOffered(f"tool_choice of type {short(choice.take('type'))} is not offered", param="tool_choice.type")
-    holder = choice
-    if not flat:
-        choice.needed("function")
-        holder = choice.record("function") or choice
-    holder.needed("name")
-    name = holder.text("name", 64) or ""
-    holder.end()
-    if holder is not choice:
-        choice.end()
+    function = _function(choice, flat)
+    name = function.text("name", 64) or ""
+    _end(function, choice)
     return name
 
 
 def _tool(given: Fields, flat: bool) -> Tool:
-    given.needed("type")
-    if given.take("type") != "function":
-        place = given.place("type")
-        raise NotOffered(f"{place} is {short(given.take('type'))}: functions alone are called here", param=place)
-    function = given
-    if not flat:
-        given.needed("function")
-        function = given.record("function") or given
-    function.needed("name")
+    function = _function(given, flat)
     name = function.text("name", 64) or ""
     if not _NAME.fullmatch(name):
         raise function.wrong("name", f"is {short(name)}, expected 1 to 64 letters, digits, _ or -")
@@ -126,10 +109,28 @@ def _tool(given: Fields, flat: bool) -> Tool:
     if parameters.get("type", "object") != "object":
         raise WrongDatatype(f"{place}.type is {short(parameters['type'])}, expected object", param=f"{place}.type")
     parameters = {"type": "object", **parameters}
+    _end(function, given)
+    return Tool(name, description, parameters)
+
+
+def _function(given: Fields, flat: bool) -> Fields:
+    """What names a function: `given` itself, or the record within."""
+    given.needed("type")
+    if given.take("type") != "function":
+        place = given.place("type")
+        raise NotOffered(f"{place} is {short(given.take('type'))}: functions alone are called here", param=place)
+    function = given
+    if not flat:
+        given.needed("function")
+        function = given.record("function") or given
+    function.needed("name")
+    return function
+
+
+def _end(function: Fields, given: Fields) -> None:
     function.end()
     if function is not given:
         given.end()
-    return Tool(name, description, parameters)
 
 
 def _call(tool: Tool, index: int, definitions: dict[str, Any]) -> dict[str, Any]:
