@@ -92,8 +92,6 @@ async def test_outputs_are_those_that_were_wanted(server: Server, way: dict[str,
 
 
 async def test_numbers_that_are_none_survive(server: Server, way: dict[str, Any]) -> None:
-    if way.get("binary") is False:
-        pytest.skip("JSON of V2 has no word for NaN")
     async with model(server.url, "echo-fp32", **way) as echo:
         sent = np.array([[np.nan, np.inf], [-np.inf, 1]], np.float32)
         (found,) = (await ask(echo, {"x": sent})).tensors.values()
