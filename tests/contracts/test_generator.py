@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+import on_vllm_models
 from fake_generator import CONTEXT_TOKENS, FakeGenerator
 from fakes import KEY
 from speaking import SpeakingServer
@@ -26,7 +28,7 @@ from tidemill.core.generation import Constraint, Delta, Generate, Sampling, Toke
 from tidemill.core.package import ModelConfig, ModelPackage, Remote, Upstream
 from tidemill.core.request import InferenceRequest, Piece, Predict, Usage
 from tidemill.core.settings import Settings
-from tidemill.engine import remote
+from tidemill.engine import on_vllm, remote
 from tidemill.engine.generate import load
 from tidemill.kit.fetch import cache_dir
 from tidemill.kit.install import install
@@ -86,11 +88,23 @@ async def _remote() -> AsyncIterator[Subject]:
         await made.close()
 
 
+@asynccontextmanager
+async def _vllm() -> AsyncIterator[Subject]:
+    """Through `make test-vllm`, in whose environment vLLM is."""
+    config = ModelConfig(vllm={"enforce-eager": True, "dtype": "float32"})
+    package = ModelPackage("smollm2", 1, on_vllm_models.smollm2(), "huggingface", 0, config)
+    made = await on_vllm.load(package, Settings(kv_cache_bytes=512 * 2**20))
+    yield Subject(made, lambda: made.under_way + made.gauges.running, _vllm)
+    await made.close()
+
+
 KINDS: dict[str, Any] = {
     "fake": pytest.param(_fake, id="fake"),
     "remote": pytest.param(_remote, id="remote"),
     "generate": pytest.param(_generate, id="generate", marks=pytest.mark.slow),
 }
+if find_spec("vllm") is not None:
+    KINDS["vllm"] = pytest.param(_vllm, id="vllm", marks=pytest.mark.slow)
 """Name -> a context manager that gives a `Subject`; real engines are slow ones."""
 
 

@@ -175,7 +175,8 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `labels` are the names of the classes that the model's scores stand for, in their order; else the lines of
     `labels.txt` in the version's folder are. `pre` and `post` are the steps from what a person sends to tensors, and
     from tensors to an answer; `each` and `stage` say how the model, or models, are asked between them. `embed` lets it
-    answer texts with vectors besides. `remote` says which other servers answer for the engine `remote`.
+    answer texts with vectors besides. `remote` says which other servers answer for the engine `remote`, `vllm` are
+    options of the engine `vllm` by vLLM's own flag names.
     """
 
     engine: str | None = None
@@ -197,6 +198,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     post: tuple[dict[str, Any], ...] = ()
     stage: tuple[Stage, ...] = ()
     remote: Remote | None = None
+    vllm: dict[str, Any] = {}
 
 
 class ModelPackage(msgspec.Struct, frozen=True):

@@ -24,6 +24,7 @@ BUILT_IN = {
     "engine.echo": "tidemill.engine.echo:load",
     "generator.generate": "tidemill.engine.generate:load",
     "generator.remote": "tidemill.engine.remote:load",
+    "generator.vllm": "tidemill.engine.on_vllm:load",
     "solver.int8": "tidemill.compress.quantise.int8:METHOD",
     "solver.gptq": "tidemill.compress.quantise.gptq:METHOD",
     "solver.adaquant": "tidemill.compress.quantise.adaquant:METHOD",
@@ -68,6 +69,7 @@ EXTRA = {
     "engine.openvino": "openvino",
     "engine.tensorflow": "tensorflow",
     "generator.generate": "llm",
+    "generator.vllm": "vllm",
     **{name: "compress" for name in BUILT_IN if name.startswith("solver.")},
     **{name: "data" for name in BUILT_IN if name.startswith("step.")},
 }
