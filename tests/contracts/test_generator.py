@@ -32,6 +32,7 @@ from tidemill.engine import on_vllm, remote
 from tidemill.engine.generate import load
 from tidemill.kit.fetch import cache_dir
 from tidemill.kit.install import install
+from vllm_server import vllm_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -98,6 +99,18 @@ async def _vllm() -> AsyncIterator[Subject]:
     await made.close()
 
 
+@asynccontextmanager
+async def _remote_vllm() -> AsyncIterator[Subject]:
+    """vLLM's own server, as a model of ours."""
+    with vllm_server("smollm2", KEY) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KEY_OF_TESTS", KEY)
+        wish = Remote("openai", (Upstream(url),), "smollm2", "KEY_OF_TESTS", extensions=True, tokenizes=True)
+        package = ModelPackage("smollm2", 1, Path(), "remote", 0, ModelConfig(remote=wish))
+        made = await remote.load(package, Settings())
+        yield Subject(made, lambda: made.under_way)
+        await made.close()
+
+
 KINDS: dict[str, Any] = {
     "fake": pytest.param(_fake, id="fake"),
     "remote": pytest.param(_remote, id="remote"),
@@ -105,6 +118,7 @@ KINDS: dict[str, Any] = {
 }
 if find_spec("vllm") is not None:
     KINDS["vllm"] = pytest.param(_vllm, id="vllm", marks=pytest.mark.slow)
+    KINDS["remote-vllm"] = pytest.param(_remote_vllm, id="remote-vllm", marks=pytest.mark.slow)
 """Name -> a context manager that gives a `Subject`; real engines are slow ones."""
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from tidemill.core.errors import RefusedModel
 
-FORMATS = ("onnx", "openvino", "savedmodel", "gguf", "echo", "ensemble", "remote")
+FORMATS = ("onnx", "openvino", "savedmodel", "gguf", "huggingface", "echo", "ensemble", "remote")
 HEAD_BYTES = 4096
 ENTRIES_MAX = 10_000
 
@@ -40,7 +40,14 @@ def recognise(path: Path) -> Found | None:
             names = ", ".join(each.path.name for each in found)
             raise RefusedModel(f"{path} holds several models ({names}); name one of them, or call it model.*")
         found = named
+    if not found and _is_huggingface(path):
+        return Found("huggingface", path)
     return found[0] if found else None
+
+
+def _is_huggingface(folder: Path) -> bool:
+    """`config.json` that says what the model is, and its weights."""
+    return (folder / "config.json").is_file() and next(folder.glob("*.safetensors"), None) is not None
 
 
 def _file_format(path: Path) -> str | None:

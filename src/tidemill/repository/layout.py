@@ -20,7 +20,7 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
 VERSION = re.compile(r"[0-9]{1,18}")
 WITHOUT_FILE = ("echo", "ensemble", "remote")
 """Engines of models that are a `tidemill.toml` and no more."""
-HOLDS_NONE = "holds no model: no ONNX, OpenVINO IR, SavedModel or GGUF"
+HOLDS_NONE = "holds no model: no ONNX, OpenVINO IR, SavedModel, GGUF or folder of Hugging Face"
 
 
 def names(folder: Path) -> list[str]:
@@ -121,6 +121,8 @@ def package(name: str, version: int, path: Path, above: ModelConfig | None = Non
     elif found.format == "gguf":
         gguf.read(found.path)
         size = found.path.stat().st_size
+    elif found.format == "huggingface":
+        size = sum(each.stat().st_size for each in found.path.glob("*.safetensors"))
     else:
         raise RefusedModel(f"{found.path} is a {found.format} model, and no engine here serves that format")
     return ModelPackage(name, version, found.path, found.format, size, config, signature, bounded, _source(path))

@@ -32,7 +32,7 @@ KNOWN = (
         ({"enforce-eager": False}, ["--no-enforce-eager"]),
         (
             {"structured-outputs-config": {"backend": "guidance"}},
-            ['--structured-outputs-config={"backend": "a"}'],
+            ['--structured-outputs-config={"backend": "guidance"}'],
         ),
         ({"allowed-origins": ["a", "b"]}, ["--allowed-origins", "a", "b"]),
         ({"load-format": "runai_streamer"}, ["--load-format=runai_streamer"]),

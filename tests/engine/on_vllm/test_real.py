@@ -1,4 +1,4 @@
-"""SmolLM2 on vLLM: what it alone can tell, and what is left when it is cut, killed and provoked. By `make test-vllm`."""
+"""SmolLM2 on vLLM: what it alone can tell, and what is left when it is cut, killed, provoked. By `make test-vllm`."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ async def test_json_mode_gives_an_object(model: ChildGenerator) -> None:
         Constraint("regex", "(unclosed"),
         Constraint("grammar", "root ::= nothing-of-this-name"),
         Constraint("json_schema", '{"type": "no such type"}'),
-        Constraint("regex", "((((a{1,1000}){1,1000}){1,1000}){1,1000})"),
+        Constraint("regex", "(" * 5000 + "a" + ")*" * 5000),
     ],
     ids=["regex", "grammar", "schema", "hostile"],
 )
@@ -277,9 +277,10 @@ async def test_death_of_vllms_engine_is_clear_and_heals(model: ChildGenerator) -
     task = asyncio.create_task(say(model, greedy("Once upon a time", 400, ignore_eos=True)))
     await until(lambda: model.gauges.running > 0)
     engine_of(model).kill()
+    killed_at = time.monotonic()
     with pytest.raises(EngineFailed, match="has ended"):
         await task
-    await back(model)
+    print(f"told after {time.monotonic() - killed_at:.1f} s; serves again after {await back(model):.1f} s more")
     assert model.child.restarts == restarts + 1
 
 
