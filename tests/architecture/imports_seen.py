@@ -18,7 +18,10 @@ from importlib.util import find_spec
 WATCHED = {"socket.__new__", "socket.bind", "socket.connect", "socket.getaddrinfo", "os.fork"}
 
 
-ELSEWHERE = {"tidemill.engine.tensorflow"}
+ELSEWHERE = {
+    "tidemill.engine.tensorflow",
+    *(f"tidemill.engine.on_vllm.{each}" for each in ("child", "engine", "sampling")),
+}
 """What needs a library that lives in an environment of its own."""
 YOUNG = {"tidemill.doors.grpc_native": "pygrpc_native"}
 """What needs a library that not everybody installs."""
