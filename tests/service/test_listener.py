@@ -365,6 +365,41 @@ def test_client_that_reads_slowly_gets_all(repository: Path, small: Server) -> N
             assert len(json.loads(answer.body)["outputs"]) == 15_000
 
 
+# -- the same head again -----------------------------------------------------------------------------------------------
+
+
+def test_same_head_again_is_answered_by_its_own_body(small: Server) -> None:
+    with small.connect() as wire:
+        for number in (1, 2, 3, 4):
+            answer = wire.ask(post(PREDICT, b'{"inputs": [%d]}' % number))
+            assert json.loads(answer.body)["outputs"] == [number / 2]
+
+
+def test_same_head_again_however_it_is_cut_and_joined(small: Server) -> None:
+    """Two at once, one in pieces, one with another head between: each as if it were the first."""
+    one, two = (post(PREDICT, b'{"inputs": [%d]}' % number) for number in (1, 2))
+    longer = post(PREDICT, b'{"inputs": [2.50]}')
+    with small.connect() as wire:
+        assert wire.ask(one).status == 200
+        wire.send(one + two)
+        wire.send(longer[:70])
+        assert [json.loads(wire.answer().body)["outputs"] for _ in range(2)] == [[0.5], [1.0]]
+        wire.send(longer[70:])
+        assert json.loads(wire.answer().body)["outputs"] == [1.25]
+        for cut in (1, 30, len(two) - 1):
+            assert json.loads(wire.ask(one).body)["outputs"] == [0.5]
+            wire.send(two[:cut])
+            time.sleep(0.01)
+            assert json.loads(wire.ask(two[cut:]).body)["outputs"] == [1.0]
+
+
+def test_same_head_with_a_body_that_is_none_is_refused_and_the_next_is_well(small: Server) -> None:
+    with small.connect() as wire:
+        assert wire.ask(post(PREDICT, b'{"inputs": [1]}')).status == 200
+        assert wire.ask(post(PREDICT, b'{"inputs": [x]}')).status == 400
+        assert wire.ask(post(PREDICT, b'{"inputs": [4]}')).status == 200
+
+
 # -- too many ----------------------------------------------------------------------------------------------------------
 
 

@@ -19,12 +19,14 @@ from urllib.parse import unquote
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from tidemill.core.certificates import Renewal
 from tidemill.core.errors import HeadersTooLarge, InvalidSetting, MalformedRequest, RequestTooSlow, TidemillError
 from tidemill.core.settings import Settings
 from tidemill.doors import problems
+from tidemill.doors.cycle import Cycle, Repeat, repeat_of
 from tidemill.doors.entrance import Entrance, Entrances
 from tidemill.doors.head import ASGIApp, too_large
 from tidemill.doors.relay import Relay, speaks_http2
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 
 SWEEPS_PER_TIMEOUT = 4
 URLS_REMEMBERED, URL_REMEMBERED_BYTES = 1024, 256
+REPEATS_MISSED_MAX = 4
+"""A connection whose heads differed so often in a row is looked at no more for one that repeats."""
 
 
 class Connection(HttpToolsProtocol):
@@ -43,6 +47,7 @@ class Connection(HttpToolsProtocol):
     """
 
     limits: Limits
+    cycle: Any  # a `Cycle`
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -53,6 +58,8 @@ class Connection(HttpToolsProtocol):
         self.gathered_bytes = self.gathered_max = 0
         self.task: asyncio.Task[None] | None = None
         self.running: Any = None
+        self.repeat: Repeat | None = None
+        self.repeats_missed = 0
         self.mark: object = None
         self.marked_at = time.monotonic()
 
@@ -85,6 +92,13 @@ class Connection(HttpToolsProtocol):
             super().data_received(data)
             self.flow.pause_reading()  # what comes behind a whole request waits in the kernel for its answer
             return
+        repeat = self.repeat
+        if repeat is not None and not self.header_bytes:
+            if repeat.fits(data):
+                self._again(repeat, data)
+                return
+            self.repeats_missed += 1
+        whole = not self.header_bytes
         if not self.header_bytes and data.find(b"pgrade:", 0, self.limits.header_bytes_max) >= 0:
             data = _without_upgrade(data)
         self.header_bytes += len(data)
@@ -97,6 +111,18 @@ class Connection(HttpToolsProtocol):
         if complete:
             self.header_bytes = 0
             self.body_bytes = 0
+            if whole and self.repeats_missed < REPEATS_MISSED_MAX and not self.pipeline:
+                self.repeat = repeat_of(data, self.cycle)
+
+    def _again(self, repeat: Repeat, data: bytes) -> None:
+        """A request like the one before, but for its body."""
+        self.repeats_missed = 0
+        scope = repeat.scope.copy()
+        scope["state"] = self.app_state.copy()
+        self.cycle = cycle = Cycle(self, scope, keep_alive=True)
+        cycle.body = data[len(repeat.head) :]  # type: ignore[assignment]
+        cycle.more_body = False
+        self._start_asgi_task(cycle, self.app)
 
     def _more_of_a_request(self, cycle: Any, data: bytes) -> None:
         """Body, chunks' frames and trailers: bounded together, also when the answer has gone out before them."""
@@ -107,7 +133,12 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         if self.gathered is None:
-            super().on_body(body)
+            cycle = self.cycle
+            if not cycle.response_complete:
+                cycle.body += body
+                if len(cycle.body) > HIGH_WATER_LIMIT:
+                    self.flow.pause_reading()
+                cycle.wake()
             return
         self.gathered.append(body)
         self.gathered_bytes += len(body)
@@ -116,9 +147,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self.gathered = None  # what comes next is another request's
-        if self.cycle.response_complete:
-            self.cycle.more_body = False  # the rest of a body that was answered before it had come
-        super().on_message_complete()
+        self.cycle.more_body = False  # also where the rest of a body comes after its answer
+        self.cycle.wake()
 
     def on_headers_complete(self) -> None:
         """What uvicorn does, but for what is the same for each request to one address."""
@@ -132,19 +162,8 @@ class Connection(HttpToolsProtocol):
             _parts_remembered(url) if len(url) <= URL_REMEMBERED_BYTES else _parts(url)
         )
         before = self.cycle
-        self.cycle = cycle = RequestResponseCycle(
-            scope=scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=version != "1.0" and parser.should_keep_alive(),
-            on_response=self.on_response_complete,
-        )
+        keep_alive = version != "1.0" and parser.should_keep_alive()
+        self.cycle = cycle = Cycle(self, scope, keep_alive, self.expect_100_continue)
         if before is None or before.response_complete:
             self._start_asgi_task(cycle, self.app)
         else:
@@ -180,8 +199,7 @@ class Connection(HttpToolsProtocol):
         cycle = self.running
         if cycle.more_body or cycle.disconnected or cycle.waiting_for_100_continue:
             return None
-        body = bytes(cycle.body)
-        cycle.body = bytearray()
+        body, cycle.body = bytes(cycle.body), bytearray()  # bytes of a repeated request are the very same
         return body
 
     async def body_whole(self, bytes_max: int) -> bytes:
@@ -232,7 +250,7 @@ class Connection(HttpToolsProtocol):
         cycle.waiting_for_100_continue = False
         self.transport.write(b"".join(parts))
         cycle.response_complete = True
-        cycle.message_event.set()
+        cycle.wake()
         if not cycle.keep_alive:
             self.transport.close()
         cycle.on_response()
