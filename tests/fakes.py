@@ -11,7 +11,15 @@ from types import TracebackType
 from typing import Any
 
 from tidemill.core.contracts import Pieces, Served
-from tidemill.core.errors import InvalidKey, MissingKey, RefusedModel, UnknownLabel, UnknownModel, UnknownVersion
+from tidemill.core.errors import (
+    InvalidKey,
+    MissingKey,
+    RefusedModel,
+    RevokedKey,
+    UnknownLabel,
+    UnknownModel,
+    UnknownVersion,
+)
 from tidemill.core.generation import Speaks
 from tidemill.core.package import Indexed, ModelConfig, ModelEntry, VersionPolicy
 from tidemill.core.price import Tariff
@@ -68,14 +76,22 @@ class FakeServed:
 
 
 class FakeIdentity:
-    """Knows a tenant's key and an admin's."""
+    """Knows a tenant's key and an admin's; `revoked` are the ids of those that are no more."""
+
+    def __init__(self) -> None:
+        self.revoked: set[str] = set()
 
     def recognise(self, credential: str) -> Caller:
-        if credential == KEY:
-            return CALLER
-        if credential == ADMIN_KEY:
-            return ADMIN
+        for known, caller in ((KEY, CALLER), (ADMIN_KEY, ADMIN)):
+            if credential == known:
+                if caller.key in self.revoked:
+                    raise RevokedKey("this key was revoked")
+                return caller
         raise InvalidKey("there is no such key") if credential else MissingKey("send a key")
+
+    def check(self, caller: Caller) -> None:
+        if caller.key in self.revoked:
+            raise RevokedKey("this key was revoked")
 
 
 class FakeGate:

@@ -57,6 +57,7 @@ class Keys:
         self._epoch = -1
         self._looks_until = 0.0
         self._records: dict[bytes, tuple[KeyRecord, Caller]] = {}
+        self._revoked: set[str] = set()
         self.refresh()
 
     def refresh(self) -> bool:
@@ -67,6 +68,7 @@ class Keys:
             self._records = {
                 record.digest: (record, Caller(record.tenant, record.id, record.admin)) for record in self._read_keys()
             }
+            self._revoked = {record.id for record, _ in self._records.values() if record.revoked_at is not None}
             self._epoch = epoch
         return changed
 
@@ -82,8 +84,12 @@ class Keys:
             raise InvalidKey("this key is not known here; `tidemill keys create` makes one")
         record, caller = found
         if record.revoked_at is not None:
-            raise RevokedKey(f"key {record.id} was revoked; ask its owner for another")
+            raise _revoked(record.id)
         return caller
+
+    def check(self, caller: Caller) -> None:
+        if caller.key in self._revoked:
+            raise _revoked(caller.key)
 
     def _may_look(self) -> bool:
         """A generic cell rate: each look is paid for by `LOOK_EACH_S`, and as many may be owed as come at once."""
@@ -95,6 +101,10 @@ class Keys:
         return True
 
 
+def _revoked(key_id: str) -> RevokedKey:
+    return RevokedKey(f"key {key_id} was revoked; ask its owner for another")
+
+
 class Open:
     """`Identity` that asks for no key (`--no-auth`)."""
 
@@ -103,3 +113,6 @@ class Open:
 
     def recognise(self, credential: str) -> Caller:
         return ANONYMOUS
+
+    def check(self, caller: Caller) -> None:
+        return

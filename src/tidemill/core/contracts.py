@@ -209,6 +209,9 @@ class Identity(Protocol):
     def recognise(self, credential: str) -> Caller:
         """Raises `MissingKey` (for ""), `InvalidKey`, `RevokedKey`. Never awaits."""
 
+    def check(self, caller: Caller) -> None:
+        """For what goes on without its caller. Raises `RevokedKey` once that one's key is revoked. Never awaits."""
+
 
 class Gate(Protocol):
     """May this caller ask this now, and when is there a place to run?"""

@@ -16,7 +16,7 @@ from fakes import ADMIN_KEY, KEY
 from serving import eventually
 from speaking import SpeakingServer
 from tidemill.core.contracts import Served
-from tidemill.core.errors import Overloaded
+from tidemill.core.errors import Overloaded, RevokedKey
 from tidemill.core.request import Caller
 from tidemill.doors.openai.batch.line import charge_id
 
@@ -129,6 +129,27 @@ def test_batches_are_listed_newest_first(client: openai.OpenAI) -> None:
     made = [begun(client, chat("one")).id for _ in range(3)]
     assert [each.id for each in client.batches.list(limit=2).data] == made[:0:-1]
     assert [each.id for each in client.batches.list(limit=2)][:3] == made[::-1]
+
+
+def test_a_batch_ends_with_the_key_that_asked_for_it(
+    client: openai.OpenAI, mill: SpeakingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ran before is kept; the rest says why it did not run."""
+
+    def check(caller: Caller) -> None:
+        if len(mill.generator.asked) > asked:
+            raise RevokedKey(f"key {caller.key} was revoked")
+
+    asked = len(mill.generator.asked)
+    monkeypatch.setattr(mill.service.identity, "check", check)
+    batch = ended(client, begun(client, *(chat(f"r{index}") for index in range(20))).id)
+    counts = batch.request_counts
+    assert counts is not None
+    assert counts.total == 20
+    assert 1 <= counts.completed < 20
+    assert counts.failed == 20 - counts.completed
+    refused = [line["response"] for line in told(client, batch.error_file_id).values()]
+    assert {(each["status_code"], each["body"]["error"]["code"]) for each in refused} == {(401, "invalid_api_key")}
 
 
 def test_another_tenant_finds_nothing(client: openai.OpenAI, mill: SpeakingServer) -> None:

@@ -316,6 +316,7 @@ class Job:
 
     async def _words(self, number: int, fields: Fields, served: Served, asked: Asked) -> bytes:
         desk, batch_id = self._desk, self.row.id
+        desk.service.identity.check(self._caller)
         desk.service.gate.limit(self._caller, served)
         request_id = line.line_id(batch_id, number)
         until = way.deadline(None, desk.limits.timeout_s)
