@@ -3,12 +3,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from small_engines import ask
 from tidemill.account.group_commit import GroupCommit, Row
 from tidemill.account.ledger import DurableLedger
 from tidemill.core.errors import LedgerUnavailable
+from tidemill.core.generation import Tokenise
 from tidemill.core.price import Tariff
 from tidemill.core.request import Caller, Usage
 from tidemill.store.ledger import ChargeRow
@@ -64,6 +66,18 @@ async def test_tokens_are_booked_with_their_exact_price() -> None:
     (row,) = book.rows
     assert (row.prompt_tokens, row.completion_tokens, row.cached_tokens) == (1000, 7, 999)
     assert row.nanos == 1 + 150 + 999 * 75 + 7 * 600
+
+
+async def test_counting_tokens_costs_the_call_alone() -> None:
+    book = Book()
+    commits = GroupCommit(book, 10)
+    ledger = DurableLedger(commits, lambda model, version: Tariff(7, 150, 600, 75))
+    request = msgspec.structs.replace(ask(1), work=Tokenise(text="The mill turns."))
+    async with ledger.charge(CALLER, request) as charge:
+        await charge.settle(Usage(prompt_tokens=5))
+    await commits.close()
+    (row,) = book.rows
+    assert (row.nanos, row.calls, row.prompt_tokens) == (7, 1, 0)
 
 
 async def test_charge_that_no_row_can_hold_is_refused_alone() -> None:

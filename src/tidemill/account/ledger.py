@@ -9,6 +9,7 @@ from types import TracebackType
 from tidemill.account.group_commit import GroupCommit
 from tidemill.core.errors import LedgerUnavailable
 from tidemill.core.free import FREE, Free
+from tidemill.core.generation import Tokenise
 from tidemill.core.price import Tariff
 from tidemill.core.request import Caller, InferenceRequest, Usage
 
@@ -51,6 +52,8 @@ class DurableCharge:
 
     async def settle(self, usage: Usage) -> None:
         request, caller = self._request, self._caller
+        if isinstance(request.work, Tokenise):
+            usage = Usage(usage.calls, usage.rows)  # counting tokens is no reading of them
         nanos = self._tariff.nanos(usage, request.batch)
         if nanos > NANOS_MAX:
             raise LedgerUnavailable(f"a charge of {nanos} nano-units is more than one charge can be, {NANOS_MAX}")
