@@ -143,7 +143,7 @@ def test_a_signal_ends_the_service_that_bench_started(repository: Path, number: 
         (("half", "--url", "http://127.0.0.1:1", "--against", ""), MISUSE, "--against"),
         (("half", "--door", "openai", "--against", "http://h:1", "--against-door", "v2"), MISUSE, "cannot be compared"),
         (("half", "--door", "openai", "--shape", "x=1"), MISUSE, "--shape is of tensors"),
-        (("half", "--slo-ttft-ms", "5"), MISUSE, "--slo-ttft-ms is of language models"),
+        (("half", "--door", "v2", "--slo-ttft-ms", "5"), MISUSE, "--slo-ttft-ms is of language models"),
         (("half", "--door", "v3"), MISUSE, "v2-grpc"),
         (("half", "--url", "http://127.0.0.1:1", "--in-flight-max", "0"), MISUSE, "--rate"),
         (("half", "--url", "http://127.0.0.1:1", "--rate", "0"), MISUSE, "--rate"),

@@ -50,6 +50,14 @@ def test_tokens_first_and_further_are_told_with_goodput_and_a_picture(mill: Spea
     assert (len(asked.tokens), asked.sampling.max_tokens, asked.sampling.ignore_eos) == (32, 16, True)
 
 
+def test_a_model_that_speaks_is_asked_in_words_unless_another_door_is_named(mill: SpeakingServer) -> None:
+    words = ("--url", mill.url, "--in-flight-max", "1", *SHORT, "--json")
+    for model, door in (("mill", "openai"), ("half", "v2")):
+        ran = tidemill("bench", model, *words, TIDEMILL_KEY=KEY)
+        assert ran.returncode == DONE, ran.stderr
+        assert {each["door"] for each in json.loads(ran.stdout)["sides"]} == {door}
+
+
 def test_no_load_begins_with_prompts_that_another_sent(mill: SpeakingServer) -> None:
     mill.generator.asked.clear()
     ran = bench(mill, "--in-flight-max", "2", "--distinct", "64")

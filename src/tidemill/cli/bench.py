@@ -31,8 +31,9 @@ def _options(function: Any) -> Any:
         click.option("--url", envvar="TIDEMILL_URL",
                      help="Measure a running server: http://HOST:PORT, HOST:PORT for gRPC."),
         click.option("--key", envvar="TIDEMILL_KEY", help="Key for --url; better given as TIDEMILL_KEY."),
-        click.option("--door", default="v2", show_default=True,
-                     help="v2 (binary tensors), v2-json, tfs, v2-grpc, tfs-grpc, or openai for language models."),
+        click.option("--door",
+                     help="v2 (binary tensors), v2-json, tfs, v2-grpc, tfs-grpc, or openai for language models."
+                     "  [default: openai for a model that speaks, else v2]"),
         click.option("--against", metavar="URL", help="Another server to measure beside it, round by round."),
         click.option("--against-door", help="Its door.  [default: as --door]"),
         click.option("--against-model", help="The model's name there.  [default: the same]"),
@@ -105,13 +106,16 @@ def _benched(model: str, config: Path | None, flags: dict[str, Any], stack: cont
     from tidemill.client.bench.target import target
 
     plan = _plan(flags)
-    doors = [flags["door"], flags["against_door"] or flags["door"]]
-    for door in doors:
-        speaks_grpc(door)
-    speaks = bench_words.check(flags, doors)
+    for door in (flags["door"], flags["against_door"]):
+        if door:
+            speaks_grpc(door)
+    if flags["door"]:
+        bench_words.check(flags, [flags["door"], flags["against_door"] or flags["door"]])
     if flags["plot"]:
         picture.check_png()
     mine = stack.enter_context(_mine(model, config, flags))
+    doors = [mine.door, flags["against_door"] or mine.door]
+    speaks = bench_words.check(flags, doors)
     wheres = [mine]
     if flags["against"]:
         there = flags["against_model"] or (mine.model + (f"@{mine.version}" if mine.version else ""))
@@ -168,7 +172,7 @@ def _mine(model: str, config: Path | None, flags: dict[str, Any]) -> Iterator[Ta
     """The server that is asked for: the one that runs, or one of our own."""
     from tidemill.cli.own_service import own_service
     from tidemill.client.bench.payload import speaks_grpc
-    from tidemill.client.bench.target import target
+    from tidemill.client.bench.target import door_of, target
     from tidemill.core.errors import InvalidSetting, RefusedModel
 
     given = [name for name in OWN if flags[name] is not None]
@@ -176,7 +180,8 @@ def _mine(model: str, config: Path | None, flags: dict[str, Any]) -> Iterator[Ta
         if given:
             flag = "--" + given[0].replace("_", "-")
             raise InvalidSetting(f"{flag} is for a service that bench starts; the one at --url has its own settings")
-        yield _found(target("this", flags["door"], flags["url"], model, flags["key"]))
+        door = flags["door"] or door_of(flags["url"], model, flags["key"])
+        yield _found(target("this", door, flags["url"], model, flags["key"]))
         return
     from tidemill.assemble import choose
 
@@ -190,8 +195,9 @@ def _mine(model: str, config: Path | None, flags: dict[str, Any]) -> Iterator[Ta
         words += [flag] if value is True else [flag, str(value)]
     click.echo(f"starting a service for {choice.name} version {choice.version}", err=True)
     with own_service(model, words, "bench") as service:
-        url = service.grpc_address if speaks_grpc(flags["door"]) else service.http_url
-        made = target("this", flags["door"], url, choice.name, None, service.http_url)
+        door = flags["door"] or door_of(service.http_url, choice.name, None)
+        url = service.grpc_address if speaks_grpc(door) else service.http_url
+        made = target("this", door, url, choice.name, None, service.http_url)
         yield made.owned((service.pid,))
 
 

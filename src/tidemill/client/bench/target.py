@@ -79,6 +79,25 @@ def signature_of(where: Target) -> Signature:
     return _guarded(where, lambda: Signature(_v2_specs(told["inputs"]), _v2_specs(told.get("outputs", []))))
 
 
+def door_of(url: str, model: str, key: str | None) -> str:
+    """The door that suits `model` at `url`: `openai` for one that speaks, else `v2`; `v2` too where nobody tells.
+
+    What speaks has no tensors to take, or is known at OpenAI's address alone.
+    """
+    try:
+        where = target("this", "v2", url, model, key)
+        name = quote(where.model, safe="")
+        with httpx.Client(headers=dict(where.headers), timeout=ASK_S_MAX) as client:
+            answer = client.get(f"{where.base}/v2/models/{name}")
+            if answer.status_code == 200:
+                return "v2" if answer.json()["inputs"] else "openai"
+            listed = client.get(f"{where.base.removesuffix('/v1')}/v1/models")
+        known = {each["id"] for each in listed.json()["data"]} if listed.status_code == 200 else set()
+        return "openai" if model in known else "v2"
+    except (InvalidSetting, httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):
+        return "v2"  # which says what is wrong when it is asked
+
+
 def tokens_of(where: Target, text: str) -> list[int]:
     """The tokens of `text` as the server tells them at `/v1/tokenize`; none where it does not."""
     try:
