@@ -23,13 +23,15 @@ export OPENBLAS_NUM_THREADS ?= 1
 PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
 	$(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: help install demo test test-fast test-vllm soak lint format bench bench-compress bench-compress-peers bench-peers docs clean
+.PHONY: help install llm-export demo test test-fast test-vllm soak lint format bench bench-compress bench-compress-peers bench-peers docs clean
 
 help: ## explain the targets
 	@echo "make TARGET   (PYTHON=python3.12 chooses the Python, 3.11 or newer; ARGS=... goes to the command)"
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
 
 install: $(VENV)/.installed ## .venv with the `tidemill` command and all that tests and checks need
+
+llm-export: .venvs/llm-export/.installed ## .venvs/llm-export, whose `tidemill compile` exports language models
 
 demo: $(if $(wildcard $(VENV)/.installed),$(VENV)/.installed,$(VENV)/.demo) ## fetch small real models and serve them, in the foreground
 	$(BIN)/tidemill demo $(ARGS)
@@ -98,6 +100,13 @@ $(PEERS)/.installed: benchmarks/peers/requirements.txt constraints.txt
 	@"$(PYTHON)" -m venv $(PEERS)
 	$(subst $(BIN),$(PEERS)/bin,$(PIP)) torch==$(TORCH)
 	$(subst $(BIN),$(PEERS)/bin,$(PIP)) -r benchmarks/peers/requirements.txt
+	@touch $@
+
+EXPORT := .venvs/llm-export
+$(EXPORT)/.installed: constraints-llm-export.txt pyproject.toml
+	@"$(PYTHON)" -m venv $(EXPORT)
+	PIP_DISABLE_PIP_VERSION_CHECK=1 $(EXPORT)/bin/python -m pip install --quiet --no-deps -r constraints-llm-export.txt
+	PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(EXPORT)/bin/python -m pip install --quiet --no-deps -e .
 	@touch $@
 
 # One that cannot be installed is told by the benchmark, and does not keep it from the others.

@@ -22,12 +22,12 @@ import openvino_genai
 
 from tidemill.core.generation import Generate, Sampling, Tokenise
 from tidemill.core.package import ModelPackage
+from tidemill.core.places import cache_dir
 from tidemill.core.request import InferenceRequest
 from tidemill.core.settings import Settings
 from tidemill.engine.generate import load
 from tidemill.engine.generate.generator import ChildGenerator
 from tidemill.engine.generate.limits import BLOCK_TOKENS
-from tidemill.kit.fetch import cache_dir
 from tidemill.kit.install import install
 
 RATIO_MIN = 0.95

@@ -16,6 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TENSORFLOW_PYTHON = Path(os.environ.get("TIDEMILL_TF_PYTHON", ROOT / ".venvs/tensorflow/bin/python"))
 SCHEMATHESIS = Path(os.environ.get("TIDEMILL_SCHEMATHESIS", ROOT / ".venvs/schemathesis/bin/st"))
+EXPORT_PYTHON = Path(os.environ.get("TIDEMILL_EXPORT_PYTHON", ROOT / ".venvs/llm-export/bin/python"))
 EVERYTHING = os.environ.get("CI") == "true" or os.environ.get("TIDEMILL_REQUIRE_ALL") == "1"
 
 
@@ -36,6 +37,13 @@ def schemathesis() -> Path:
     if not SCHEMATHESIS.is_file():
         _missing(f"no Schemathesis at {SCHEMATHESIS}: `make test` brings it, or TIDEMILL_SCHEMATHESIS names it")
     return SCHEMATHESIS
+
+
+def export_python() -> Path:
+    """The Python of the environment that exports language models."""
+    if not EXPORT_PYTHON.is_file():
+        _missing(f"no {EXPORT_PYTHON}: `make llm-export` brings it, or TIDEMILL_EXPORT_PYTHON names another")
+    return EXPORT_PYTHON
 
 
 def pygrpc_native() -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from needs import ROOT
-from tidemill.kit.fetch import cache_dir
+from tidemill.core.places import cache_dir
 from tidemill.kit.install import install
 
 MADE_BY = ROOT / "tests/peers/from_gguf.py"

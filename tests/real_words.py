@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from serving import Server
-from tidemill.kit.fetch import cache_dir
+from tidemill.core.places import cache_dir
 from tidemill.kit.install import install
 
 NAMES = ("smollm2", "minilm")

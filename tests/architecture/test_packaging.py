@@ -16,6 +16,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PINNED = re.compile(r"[a-z0-9-]+==[0-9][0-9a-z.]*")
 BUILD_S_MAX = 120
+EXPORT = "constraints-llm-export.txt"
+"""Of the environment that exports language models."""
 
 
 def lines(name: str) -> list[str]:
@@ -58,7 +60,7 @@ VLLM = "tests/peers/vllm.txt"
 PEERS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "benchmarks/peers").glob("requirements*.txt"))
 
 
-@pytest.mark.parametrize("name", ["constraints.txt", "tests/peers/tensorflow.txt", VLLM, *PEERS])
+@pytest.mark.parametrize("name", ["constraints.txt", EXPORT, "tests/peers/tensorflow.txt", VLLM, *PEERS])
 def test_each_line_pins_one_package_and_names_no_place(name: str) -> None:
     pins = [canonical(line.partition("==")[0]) + line[line.index("==") :] for line in lines(name) if "==" in line]
     assert len(pins) == len(lines(name))
@@ -71,7 +73,7 @@ def test_what_is_declared_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = [each for extra in project["optional-dependencies"].values() for each in extra]
     declared = {canonical(re.split(r"[\[<>=! ]", each)[0]) for each in project["dependencies"] + extras} - {"tidemill"}
-    pinned = {canonical(line.partition("==")[0]) for line in lines("constraints.txt")}
+    pinned = {canonical(line.partition("==")[0]) for line in lines("constraints.txt") + lines(EXPORT)}
     pinned |= {canonical(line.partition("==")[0]).removesuffix("-cpu") for line in lines(VLLM) if "vllm" in line}
     assert declared <= pinned, declared - pinned
 

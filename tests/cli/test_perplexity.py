@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from serving import environment, tidemill
-from tidemill.kit.fetch import cache_dir
+from tidemill.core.places import cache_dir
 from tidemill.kit.install import install
 
 DONE, FAILED, MISUSE = 0, 1, 2

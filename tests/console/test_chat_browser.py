@@ -10,7 +10,7 @@ from playwright.async_api import Locator, Page, expect
 
 from real_words import NAMES
 from serving import Server, eventually
-from tidemill.kit.fetch import cache_dir
+from tidemill.core.places import cache_dir
 from tidemill.kit.install import install
 
 from .conftest import StartConsole, answers

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+import exporting
 import on_vllm_models
 from fake_generator import CONTEXT_TOKENS, FakeGenerator
 from fakes import KEY
@@ -26,11 +27,11 @@ from tidemill.core.contracts import Generator
 from tidemill.core.errors import DeadlineExceeded, ModelNotReady, NotOffered, PromptTooLong
 from tidemill.core.generation import Constraint, Delta, Generate, Sampling, Tokenise
 from tidemill.core.package import ModelConfig, ModelPackage, Remote, Upstream
+from tidemill.core.places import cache_dir
 from tidemill.core.request import InferenceRequest, Piece, Predict, Usage
 from tidemill.core.settings import Settings
 from tidemill.engine import on_vllm, remote
 from tidemill.engine.generate import load
-from tidemill.kit.fetch import cache_dir
 from tidemill.kit.install import install
 from vllm_server import vllm_server
 
@@ -65,6 +66,16 @@ async def _generate() -> AsyncIterator[Subject]:
     package = ModelPackage("smollm2", 1, home / "1" / "model.gguf", "gguf", 0)
     made = await load(package, Settings(kv_cache_bytes=256 * 2**20))
     yield Subject(made, lambda: made.under_way + made.gauges.running, _generate)
+    await made.close()
+
+
+@asynccontextmanager
+async def _exported() -> AsyncIterator[Subject]:
+    """The kit's model again, by way of Hugging Face's folder and OpenVINO's IR."""
+    exporting.exported()
+    package = ModelPackage("smollm2", 1, exporting.source(), "huggingface", 0)
+    made = await load(package, Settings(kv_cache_bytes=256 * 2**20))
+    yield Subject(made, lambda: made.under_way + made.gauges.running, _exported)
     await made.close()
 
 
@@ -115,6 +126,7 @@ KINDS: dict[str, Any] = {
     "fake": pytest.param(_fake, id="fake"),
     "remote": pytest.param(_remote, id="remote"),
     "generate": pytest.param(_generate, id="generate", marks=pytest.mark.slow),
+    "exported": pytest.param(_exported, id="exported", marks=pytest.mark.slow),
 }
 if find_spec("vllm") is not None:
     KINDS["vllm"] = pytest.param(_vllm, id="vllm", marks=pytest.mark.slow)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from serving import Server, environment
-from tidemill.kit.fetch import cache_dir
+from tidemill.core.places import cache_dir
 from tidemill.kit.install import install
 from tidemill.kit.tfclient import install_client
 

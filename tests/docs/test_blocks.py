@@ -28,7 +28,7 @@ from .pages import README, ROOT, WRITTEN, Block, blocks
 
 TIMEOUT_S = 60
 STAYS = re.compile(
-    r"^(?:make|pip|tensorflow_model_server|tidemill (?:serve|demo|compress)|\.venv/bin/python"
+    r"^(?:make|pip|tensorflow_model_server|tidemill (?:serve|demo|compress|compile)|\.venv/bin/python"
     r"|python3? -m (?:venv|tidemill\.console))\b"
 )
 """Lines that start a service or change an environment: they are read, not run."""
@@ -111,7 +111,7 @@ def test_what_is_not_run_names_what_there_is(block: Block) -> None:
                 assert set(targets) <= make_targets(), line
             case ["pip", "install", *what] | [".venv/bin/python", "-m", "pip", "install", *what]:
                 assert extras(what) <= set(known_extras()), line
-            case ["tidemill", verb, *words]:
+            case ["tidemill" | ".venvs/llm-export/bin/tidemill", verb, *words]:
                 reads(verb, words)
             case ["tensorflow_model_server", *words]:
                 read = tf_words.read(words)

@@ -78,8 +78,8 @@ def compress_command(
     from tidemill.assemble.compression import compression
     from tidemill.cli.progress import stages
     from tidemill.core.errors import UnknownModel
+    from tidemill.core.places import cache_dir
     from tidemill.kit.catalogue import CATALOGUE
-    from tidemill.kit.fetch import cache_dir
 
     settings, _ = settled({"models": models}, config)
     recipe = _recipe(

@@ -22,6 +22,7 @@ VERBS = {
     "chat": "chat",
     "perplexity": "perplexity",
     "compress": "compress",
+    "compile": "compile",
     "bench": "bench",
     "ls": "models",
     "show": "models",

@@ -211,6 +211,18 @@ class RefusedModel(CallerError):
     code = "model.refused"
 
 
+class NotCompiled(RefusedModel):
+    """A model that is built ahead of time before it is served; the message names the command."""
+
+    code = "model.not_compiled"
+
+
+class RefusedExport(CallerError):
+    """A model that cannot be compiled, with the reason; nothing was kept."""
+
+    code = "compile.refused"
+
+
 class MissingPart(CallerError):
     """An optional part of Tidemill that is not installed; the message names the extra that brings it."""
 

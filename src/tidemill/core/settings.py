@@ -181,6 +181,17 @@ class Settings:
         at_least=10,
         at_most=60_000,
     )
+    export_weights: str = _setting(
+        "int8",
+        "What the weights of a language model are exported in by `tidemill compile`, and served in.",
+        one_of=("int8", "f16", "f32"),
+    )
+    compiled_bytes_max: int = _setting(
+        64 * 10**9,
+        "Bytes that `tidemill compile` keeps; beyond them what was used longest ago is removed.",
+        at_least=0,
+        at_most=2**60,
+    )
     template_ms_max: int = _setting(
         500, "What a language model's template for chat may take for one request.", at_least=1, at_most=60_000
     )

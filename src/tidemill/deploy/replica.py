@@ -20,7 +20,7 @@ from tidemill.deploy.steps import StepPolicy, Steps
 from tidemill.engine.lane import Lane
 from tidemill.observe.stats import ModelStats
 
-ENGINE_OF_FORMAT = {"savedmodel": "openvino", "gguf": "generate", "huggingface": "generate"}
+ENGINE_OF_FORMAT = {"savedmodel": "openvino", **dict.fromkeys(("gguf", "genai", "huggingface"), "generate")}
 """For all others the engine is called as the format."""
 RUNTIME_OF_ENGINE = {"onnx": "onnxruntime", "generate": "openvino-genai"}
 """V2's `platform` is runtime_format, in Triton's words where it has some."""

@@ -43,6 +43,8 @@ PROBLEMS: dict[str, tuple[int, Status]] = {
     "model.label_unknown": (404, Status.NOT_FOUND),
     "model.signature_unknown": (400, Status.INVALID_ARGUMENT),
     "model.refused": (400, Status.FAILED_PRECONDITION),
+    "model.not_compiled": (400, Status.FAILED_PRECONDITION),
+    "compile.refused": (400, Status.FAILED_PRECONDITION),
     "model.not_ready": (503, Status.UNAVAILABLE),
     "input.missing": (400, Status.INVALID_ARGUMENT),
     "input.unknown": (400, Status.INVALID_ARGUMENT),

@@ -17,10 +17,11 @@ from typing import Final
 import numpy as np
 
 from tidemill.core.errors import FetchFailed, UnknownModel
+from tidemill.core.places import cache_dir
 from tidemill.core.tensor import Array
 from tidemill.kit import fashion
 from tidemill.kit.catalogue import Wheel
-from tidemill.kit.fetch import Progress, cache_dir, silent
+from tidemill.kit.fetch import Progress, silent
 from tidemill.kit.members import members
 from tidemill.kit.tree import lock, record
 

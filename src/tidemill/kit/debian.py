@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from tidemill.core.errors import FetchFailed
-from tidemill.kit.fetch import Progress, cache_dir, silent
+from tidemill.core.places import cache_dir
+from tidemill.kit.fetch import Progress, silent
 from tidemill.kit.tree import file_sha256, lock
 
 APT_S_MAX: Final = 600.0

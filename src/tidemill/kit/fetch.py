@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
 import httpx
-import platformdirs
 
 from tidemill.core.errors import FetchFailed
+from tidemill.core.places import cache_dir
 from tidemill.kit.network import Network
 from tidemill.kit.tree import file_sha256, lock
 
 Progress: TypeAlias = Callable[[str, int, int | None], None]
 """(label, bytes done, bytes in all when known)"""
+
+__all__ = ["Progress", "TryAgain", "cache_dir", "fetch", "refuse", "silent"]
 
 ATTEMPTS_MAX = 5
 _PAUSE_S_MAX = 8.0
@@ -29,11 +30,6 @@ class TryAgain(Exception):
 
 def silent(label: str, done: int, total: int | None) -> None:
     """The `Progress` that shows nothing."""
-
-
-def cache_dir() -> Path:
-    """Folder for what can be fetched again: `TIDEMILL_CACHE_DIR`, else the user's cache folder."""
-    return Path(os.environ.get("TIDEMILL_CACHE_DIR") or platformdirs.user_cache_dir("tidemill")).expanduser()
 
 
 def fetch(

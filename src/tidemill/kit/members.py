@@ -5,8 +5,9 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterable
 
+from tidemill.core.places import cache_dir
 from tidemill.kit.catalogue import Wheel
-from tidemill.kit.fetch import Progress, cache_dir, silent
+from tidemill.kit.fetch import Progress, silent
 from tidemill.kit.index import locate
 from tidemill.kit.network import pip_network
 from tidemill.kit.ranges import NoRange, open_ranges

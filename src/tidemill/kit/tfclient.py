@@ -17,9 +17,10 @@ from typing import Final
 import msgspec
 
 from tidemill.core.errors import FetchFailed
+from tidemill.core.places import cache_dir
 from tidemill.kit import tree
 from tidemill.kit.catalogue import Wheel
-from tidemill.kit.fetch import Progress, cache_dir, silent
+from tidemill.kit.fetch import Progress, silent
 from tidemill.kit.members import members, read
 from tidemill.kit.tree import FileRecord
 from tidemill.kit.wheels import wheel_file

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from tidemill.core.errors import MissingPart
+from tidemill.core.places import cache_dir
 from tidemill.core.tensor import Array
 from tidemill.kit.fashion import LABELS, PACKAGE, SIDE, Pictures, pictures, values
-from tidemill.kit.fetch import Progress, cache_dir, silent
+from tidemill.kit.fetch import Progress, silent
 from tidemill.kit.tree import lock
 
 if TYPE_CHECKING:

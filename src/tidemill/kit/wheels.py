@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from tidemill.core.errors import FetchFailed
+from tidemill.core.places import cache_dir
 from tidemill.kit.catalogue import KitFile, Wheel
-from tidemill.kit.fetch import Progress, cache_dir, fetch, silent
+from tidemill.kit.fetch import Progress, fetch, silent
 from tidemill.kit.index import locate
 from tidemill.kit.network import pip_network
 from tidemill.kit.tree import file_sha256, record

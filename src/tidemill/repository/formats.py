@@ -7,10 +7,13 @@ from pathlib import Path
 import msgspec
 
 from tidemill.core.errors import RefusedModel
+from tidemill.repository import huggingface
 
-FORMATS = ("onnx", "openvino", "savedmodel", "gguf", "huggingface", "echo", "ensemble", "remote")
+FORMATS = ("onnx", "openvino", "savedmodel", "gguf", "genai", "huggingface", "echo", "ensemble", "remote")
 HEAD_BYTES = 4096
 ENTRIES_MAX = 10_000
+GENAI = ("openvino_model.xml", "openvino_tokenizer.xml")
+"""What a folder of a language model in OpenVINO's IR holds, in openvino-genai's names."""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -29,6 +32,8 @@ def recognise(path: Path) -> Found | None:
         return None
     if (path / "saved_model.pb").is_file():
         return Found("savedmodel", path)
+    if all((path / name).is_file() for name in GENAI):
+        return Found("genai", path)
     found = [
         Found(kind, entry)
         for entry in sorted(path.iterdir())[:ENTRIES_MAX]
@@ -40,14 +45,9 @@ def recognise(path: Path) -> Found | None:
             names = ", ".join(each.path.name for each in found)
             raise RefusedModel(f"{path} holds several models ({names}); name one of them, or call it model.*")
         found = named
-    if not found and _is_huggingface(path):
-        return Found("huggingface", path)
-    return found[0] if found else None
-
-
-def _is_huggingface(folder: Path) -> bool:
-    """`config.json` that says what the model is, and its weights."""
-    return (folder / "config.json").is_file() and next(folder.glob("*.safetensors"), None) is not None
+    if found:
+        return found[0]
+    return Found("huggingface", path) if huggingface.is_source(path) else None
 
 
 def _file_format(path: Path) -> str | None:

@@ -11,7 +11,7 @@ import msgspec
 from tidemill.core.errors import RefusedModel, UnknownModel
 from tidemill.core.package import ModelConfig, ModelEntry, ModelPackage, VersionPolicy, overlaid
 from tidemill.core.tensor import Signature
-from tidemill.repository import formats, gguf, model_config, onnx_files, saved_model, triton_config
+from tidemill.repository import formats, genai, gguf, huggingface, model_config, onnx_files, saved_model, triton_config
 
 log = logging.getLogger(__name__)
 
@@ -121,8 +121,10 @@ def package(name: str, version: int, path: Path, above: ModelConfig | None = Non
     elif found.format == "gguf":
         gguf.read(found.path)
         size = found.path.stat().st_size
+    elif found.format == "genai":
+        size = genai.read(found.path).size_bytes
     elif found.format == "huggingface":
-        size = sum(each.stat().st_size for each in found.path.glob("*.safetensors"))
+        size = huggingface.read(found.path).size_bytes
     else:
         raise RefusedModel(f"{found.path} is a {found.format} model, and no engine here serves that format")
     return ModelPackage(name, version, found.path, found.format, size, config, signature, bounded, _source(path))

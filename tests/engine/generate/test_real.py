@@ -26,11 +26,11 @@ from tidemill.core.errors import (
 )
 from tidemill.core.generation import Constraint, Generate, Sampling, Score, Tokenise
 from tidemill.core.package import ModelPackage
+from tidemill.core.places import cache_dir
 from tidemill.core.request import InferenceRequest
 from tidemill.core.settings import Settings
 from tidemill.engine.generate import load
 from tidemill.engine.generate.generator import ChildGenerator
-from tidemill.kit.fetch import cache_dir
 from tidemill.kit.install import install
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]

@@ -30,6 +30,7 @@ from tidemill.core.request import InferenceRequest, Piece, Usage
 from tidemill.core.settings import Settings
 from tidemill.core.tensor import Tensors
 from tidemill.engine.generate.checking import Checking
+from tidemill.engine.generate.exported import exported
 from tidemill.engine.generate.messages import Add, Gauges, Opening, Part, Step, Topic, encode
 from tidemill.engine.generate.process import Child
 from tidemill.wire.peer import Bounds
@@ -48,9 +49,11 @@ RESTART_RETRY_S: Final = 5.0
 
 async def load(package: ModelPackage, settings: Settings, scores: bool = False) -> ChildGenerator:
     """One that `scores` answers `Score` and `Tokenise`, one request after another. Raises `RefusedModel`,
-    `MissingPart`."""
+    `NotCompiled`, `MissingPart`."""
     if find_spec("openvino_genai") is None:  # it is the child that loads it
         raise MissingPart("language models need openvino-genai: pip install 'tidemill[llm]'")
+    if package.format == "huggingface":
+        package = await asyncio.to_thread(exported, package, settings.export_weights)
     return await opened(package, settings, MODULE, {}, scores)
 
 

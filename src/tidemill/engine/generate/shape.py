@@ -7,7 +7,7 @@ from typing import Any
 
 from tidemill.core.errors import RefusedModel
 from tidemill.engine.generate.limits import Shape
-from tidemill.repository import gguf
+from tidemill.repository import genai, gguf
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 """What openvino-genai reads GGUF of."""
@@ -17,7 +17,42 @@ def shape_of(path: Path, form: str) -> Shape:
     """Raises `RefusedModel`."""
     if form == "gguf":
         return _of_gguf(path, gguf.read(path))
-    raise RefusedModel(f"{path} is a model of the format {form!r}; the engine `generate` reads GGUF")
+    if form == "genai":
+        return _of_ir(path, genai.read(path))
+    raise RefusedModel(f"{path} is a model of the format {form!r}; the engine `generate` reads GGUF and OpenVINO's IR")
+
+
+def _of_ir(path: Path, folder: genai.Folder) -> Shape:
+    """Of the states that the graph keeps between tokens: one of keys and one of values for each layer."""
+    import openvino
+
+    try:
+        graph = openvino.Core().read_model(str(path / genai.MODEL))
+    except RuntimeError as error:
+        raise RefusedModel(f"{path / genai.MODEL} cannot be read: {error}") from error
+    shapes: dict[str, list[tuple[int, int]]] = {"key": [], "value": []}
+    for node in graph.get_ops():
+        if node.get_type_name() != "ReadValue":
+            continue
+        name, shape = node.get_variable_id(), node.get_output_partial_shape(0)
+        kind = next((each for each in shapes if f".{each}" in name), None)
+        if kind is None or shape.rank.get_length() != 4 or shape[1].is_dynamic or shape[3].is_dynamic:
+            raise RefusedModel(f"{path}: its state {name!r} {shape} is none of keys or values, which alone are paged")
+        shapes[kind].append((shape[1].get_length(), shape[3].get_length()))
+    keys, values = shapes["key"], shapes["value"]
+    if not keys or len(keys) != len(values):
+        raise RefusedModel(
+            f"{path} keeps {len(keys)} states of keys and {len(values)} of values: it is no language model that"
+            " generates word by word; export it with its cache as a state (text-generation-with-past)"
+        )
+    return Shape(
+        layers=len(keys),  # those that differ are taken for as large as the largest
+        kv_heads=max(heads for heads, _ in keys + values),
+        key_width=max(width for _, width in keys),
+        value_width=max(width for _, width in values),
+        context_tokens=folder.context_tokens,
+        template=folder.template,
+    )
 
 
 def _of_gguf(path: Path, facts: dict[str, Any]) -> Shape:
