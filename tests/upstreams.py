@@ -23,13 +23,15 @@ class Heard:
 class Upstream:
     """`says` is how it answers, after which the connection is closed: bytes, or parts of them. None: nothing more is
     said until the caller leaves. `heard` are the requests, but for looks (GET), which are answered with the status
-    `health`; `left` is set when a caller hung up before the end."""
+    `health`; `left` is set when a caller hung up before the end. At other addresses than `knows` there is nothing."""
 
     def __init__(self) -> None:
         self.says: bytes | list[bytes | None] | None = ok({})
         self.heard: list[Heard] = []
         self.left = asyncio.Event()
         self.health = 200
+        self.knows: set[str] = set()
+        """Empty for all."""
         self.url = ""
 
     @property
@@ -45,6 +47,9 @@ class Upstream:
                 writer.write(b"HTTP/1.1 %d x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % self.health)
                 return
             self.heard.append(heard)
+            if self.knows and heard.path not in self.knows:
+                writer.write(reply(404, b'{"detail": "Not Found"}'))
+                return
             for part in self.says if isinstance(self.says, list) else [self.says]:
                 if part is None:
                     await reader.read()

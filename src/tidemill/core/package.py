@@ -108,7 +108,7 @@ class Remote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `model` is what they call it, "" as here. Their key is in the environment's variable `key_env` or in the file
     `key_file`; `ca_file` signs their certificates, "" the usual authorities. Of OpenAI's protocol: whether the model
     `generates`, `chats` and `embeds`; how many tokens prompt and answer may have; `extensions`: the upstreams take
-    vLLM's names beside OpenAI's; `tokenizes`: they answer `/v1/tokenize`; `tokenizer`: a file beside this one by which
+    vLLM's names beside OpenAI's; `tokenizes`: they tokenise, as vLLM does; `tokenizer`: a file beside this one by which
     tokens are counted that they did not count, and texts tokenised. Of V2: `binary` tensors, else JSON. `tries_max`:
     upstreams asked for one request; `retry_share`: of all requests, how many may be asked again. A sick upstream is
     left alone for `pause_s` after `failures_max` in a row, or until it answers a look at its health, every `health_s`

@@ -298,6 +298,31 @@ async def test_usage_that_is_missing_is_counted_by_the_tokenizer_beside_the_mode
         assert model.speaks.vocabulary == 4
 
 
+async def test_tokens_are_asked_for_where_vllm_has_them_and_nobody_is_sick_for_it() -> None:
+    async with gateway(1, tokenizes=True, failures_max=1) as (model, (one,)):
+        one.knows = {"/tokenize", "/detokenize", "/v1/completions"}
+        one.says = ok({"tokens": [1, 2], "count": 2})
+        for _ in range(2):
+            assert (await said(model, Tokenise(text="The tide")))[1].tensors["tokens"].tolist() == [1, 2]
+        assert [heard.path for heard in one.heard] == ["/v1/tokenize", "/tokenize", "/tokenize"]
+        one.says = SAID
+        assert (await said(model))[0] == "mills"
+
+
+async def test_tokens_that_are_nowhere_are_not_told() -> None:
+    async with gateway(1, tokenizes=True) as (model, (one,)):
+        one.knows = {"/v1/completions"}
+        with pytest.raises(UpstreamFailed, match="404"):
+            await said(model, Tokenise(text="The tide"))
+
+
+async def test_messages_are_tokenised_as_their_template_has_them() -> None:
+    async with gateway(1, tokenizes=True) as (model, (one,)):
+        one.says = ok({"tokens": [1]})
+        await said(model, Tokenise(messages=({"role": "user", "content": "x"},)))
+        assert b"add_special_tokens" not in one.heard[0].body
+
+
 async def test_vectors_come_from_whoever_answers_and_missing_usage_is_counted() -> None:
     async with gateway(2, embeds=True, dimensions=2) as (model, (one, two)):
         one.says = reply(200, b"{}")

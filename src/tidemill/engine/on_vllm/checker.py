@@ -29,8 +29,8 @@ class Compiler:
         import xgrammar
         from transformers import AutoConfig, AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(opening.path)
-        told = AutoConfig.from_pretrained(opening.path).get_text_config()
+        tokenizer = AutoTokenizer.from_pretrained(opening.path, trust_remote_code=False)
+        told = AutoConfig.from_pretrained(opening.path, trust_remote_code=False).get_text_config()
         info = xgrammar.TokenizerInfo.from_huggingface(tokenizer, vocab_size=told.vocab_size)
         self._compiler: Any = xgrammar.GrammarCompiler(info, max_threads=1)
         self._matcher: Any = xgrammar.GrammarMatcher

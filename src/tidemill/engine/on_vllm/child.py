@@ -79,7 +79,7 @@ class Child:
 
     def stepped(self, gauges: Gauges) -> None:
         """The engine took a step. Told each time: one that says nothing counts as hung."""
-        self._gauges = gauges
+        self._gauges = gauges if self._tasks else Gauges()  # a step's word may come after the last answer's end
         self._tell_soon()
 
     def _take(self, engine: Engine) -> None:
@@ -117,6 +117,10 @@ class Child:
                 raise NotOffered("a language model generates and tokenises")
         except TidemillError as error:
             self._bring(Part(asked.number, problem=problem_of(error)))
+        except Exception as error:  # tokenizers and vLLM raise what they like; whoever asked must hear of it
+            log.exception("request %d broke", asked.number)
+            failed = EngineFailed(f"vLLM broke on this request: {type(error).__name__}: {error}")
+            self._bring(Part(asked.number, problem=problem_of(failed)))
 
     def _bring(self, part: Part) -> None:
         self._parts.append(part)

@@ -26,16 +26,19 @@ RETRY_AFTER_S, RETRY_AFTER_S_MAX = 1.0, 3600.0
 SICK = frozenset({401, 403, 404, 408, 502, 503, 504})
 """Statuses after which an upstream is asked no more for a while, where they come in a row; a 500 may be the fault of
 one question."""
+NOTHING_THERE = frozenset({404, 405})
 OURS = {401: "refuses our key", 403: "refuses our key", 404: "does not know the model, or the address is not its own"}
 
 
 class Asking(NamedTuple):
-    """A request, but for the upstream that it goes to; `path` begins with a slash."""
+    """A request, but for the upstream that it goes to; `path` begins with a slash. Where an upstream has nothing there,
+    it may have it `elsewhere`."""
 
     method: str
     path: str
     body: bytes
     headers: dict[str, str]
+    elsewhere: str = ""
 
 
 class _Told(msgspec.Struct):

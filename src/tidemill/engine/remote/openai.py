@@ -52,15 +52,17 @@ def embedding(model: str, work: Embed) -> Asking:
 
 
 def tokenising(model: str, work: Tokenise) -> Asking:
-    """vLLM's two addresses, which Tidemill has too, below `/v1`."""
+    """vLLM's two addresses, which Tidemill has below `/v1`. Messages have the tokens that begin a prompt by their
+    template: vLLM would add them once more."""
     body: dict[str, Any] = {"model": model}
     if work.tokens:
         body["tokens"] = work.tokens
+    elif work.messages:
+        body |= {"messages": work.messages, **({"tools": work.tools} if work.tools else {})}
     else:
-        body |= {"messages": work.messages} if work.messages else {"prompt": work.text}
-        body["add_special_tokens"] = work.special
-    path = "/v1/detokenize" if work.tokens else "/v1/tokenize"
-    return Asking("POST", path, orjson.dumps(body), {"content-type": "application/json"})
+        body |= {"prompt": work.text, "add_special_tokens": work.special}
+    path = "/detokenize" if work.tokens else "/tokenize"
+    return Asking("POST", f"/v1{path}", orjson.dumps(body), {"content-type": "application/json"}, path)
 
 
 def tokenised(body: bytes) -> Array | str:

@@ -25,6 +25,8 @@ class Place:
         self._key_env = wish.key_env if own else remote.key_env
         self._key_file = wish.key_file if own else remote.key_file
         self._folder = folder
+        self.moved: dict[str, str] = {}
+        """Paths at which it had nothing, and where it had that instead."""
         self.standing = Standing(str(number), wish.weight)
         self.key = ""
         self.read_key()

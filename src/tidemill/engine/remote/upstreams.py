@@ -15,7 +15,7 @@ import httpx
 from tidemill.core.errors import DeadlineExceeded, Overloaded, RefusedModel, TidemillError, UpstreamFailed
 from tidemill.core.package import Remote
 from tidemill.engine.remote.choice import Budget, choose
-from tidemill.engine.remote.http import REFUSAL_BYTES_MAX, Asking, judge
+from tidemill.engine.remote.http import NOTHING_THERE, REFUSAL_BYTES_MAX, Asking, judge
 from tidemill.engine.remote.place import Place
 
 log = logging.getLogger(__name__)
@@ -142,10 +142,21 @@ class Upstreams:
         return reply, begun
 
     async def _send(self, place: Place, asking: Asking, headers: dict[str, str]) -> httpx.Response:
+        path = place.moved.get(asking.path, asking.path)
+        response = await self._send_to(place, asking, path, headers)
+        if response.status_code not in NOTHING_THERE or not asking.elsewhere or path == asking.elsewhere:
+            return response
+        await response.aclose()
+        response = await self._send_to(place, asking, asking.elsewhere, headers)
+        if response.status_code not in NOTHING_THERE:
+            place.moved[asking.path] = asking.elsewhere
+        return response
+
+    async def _send_to(self, place: Place, asking: Asking, path: str, headers: dict[str, str]) -> httpx.Response:
         own = {"accept-encoding": "identity", **asking.headers, **headers}
         if place.key:
             own["authorization"] = f"Bearer {place.key}"
-        request = self._client.build_request(asking.method, place.url + asking.path, content=asking.body, headers=own)
+        request = self._client.build_request(asking.method, place.url + path, content=asking.body, headers=own)
         return await self._client.send(request, stream=True)
 
     async def _refused(self, place: Place, response: httpx.Response) -> None:
@@ -206,7 +217,7 @@ class Upstreams:
             self.sick(place, error)
         else:
             # 404 and 405: there is no such address, which is no word on its health; requests will tell.
-            if response.status_code < 300 or response.status_code in (404, 405):
+            if response.status_code < 300 or response.status_code in NOTHING_THERE:
                 self.well(place)
             else:
                 self.sick(place, UpstreamFailed(f"{place.who} answers a look with status {response.status_code}"))
