@@ -170,6 +170,8 @@ def test_vectors_come_in_the_order_of_their_texts_in_either_form() -> None:
     [
         (400, {}, {"error": {"message": "no", "param": "top_p"}}, WrongValue, False, True),
         (400, {}, {"error": {"message": "no", "code": "context_length_exceeded"}}, PromptTooLong, False, True),
+        (400, {}, {"error": {"message": "no", "code": 400, "param": "input_tokens"}}, PromptTooLong, False, True),
+        (400, {}, {"error": {"message": "no", "type": "exceed_context_size_error"}}, PromptTooLong, False, True),
         (422, {}, {"error": "no"}, RefusedByEngine, False, True),
         (401, {}, {"error": {"message": "Incorrect API key provided: sk-secret"}}, UpstreamFailed, True, False),
         (404, {}, {}, UpstreamFailed, True, False),

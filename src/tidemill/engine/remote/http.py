@@ -26,6 +26,8 @@ RETRY_AFTER_S, RETRY_AFTER_S_MAX = 1.0, 3600.0
 SICK = frozenset({401, 403, 404, 408, 502, 503, 504})
 """Statuses after which an upstream is asked no more for a while, where they come in a row; a 500 may be the fault of
 one question."""
+TOO_LONG = frozenset({"context_length_exceeded", "exceed_context_size_error", "input_tokens", "input_text"})
+"""How servers say that a prompt is: OpenAI's code, llama.cpp's type, the parameters that vLLM names."""
 NOTHING_THERE = frozenset({404, 405})
 OURS = {401: "refuses our key", 403: "refuses our key", 404: "does not know the model, or the address is not its own"}
 
@@ -45,6 +47,7 @@ class _Told(msgspec.Struct):
     """An error in OpenAI's shape, or in V2's and TensorFlow Serving's, whose `error` is the message."""
 
     message: str = ""
+    type: str | int | None = None
     code: str | int | None = None
     param: str | None = None
 
@@ -83,9 +86,10 @@ def judge(status: int, headers: httpx.Headers, body: bytes, who: str) -> Judged:
     told_of = _read(body)
     message = f"{who} refused: {short(told_of.message, 400) if told_of.message else f'status {status}'}"
     kind: type[TidemillError] = RefusedByEngine
-    if told_of.code == "context_length_exceeded":
-        kind = PromptTooLong
-    elif status == 413:
+    if TOO_LONG & {told_of.code, told_of.type, told_of.param}:
+        param = None if told_of.param in TOO_LONG else told_of.param
+        return Judged(PromptTooLong(message, param=param), others=False, well=True)
+    if status == 413:
         kind = RequestTooLarge
     elif told_of.param:
         kind = WrongValue
