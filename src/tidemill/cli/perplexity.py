@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     help="How far each window begins behind the one before it.  [default: half a window]",
 )
 @click.option("--tokens-max", type=click.IntRange(2), help="Read no more than the first so many.  [default: all]")
-@setting_options("models", "engine", "threads", "kv_cache_bytes", "text_bytes_max")
+@setting_options("models", "engine", "threads", "kv_cache_bytes", "text_bytes_max", "export_weights")
 @json_option
 def perplexity_command(
     model: str, file: Path, window: int | None, stride: int | None, tokens_max: int | None, as_json: bool,
