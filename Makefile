@@ -23,7 +23,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
 	$(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: help install llm-export demo test test-fast test-vllm soak lint format bench bench-compress bench-compress-peers bench-peers docs clean
+.PHONY: help install llm-export demo test test-fast test-vllm soak lint format bench bench-compress bench-compress-peers bench-llm bench-peers docs clean
 
 help: ## explain the targets
 	@echo "make TARGET   (PYTHON=python3.12 chooses the Python, 3.11 or newer; ARGS=... goes to the command)"
@@ -77,6 +77,9 @@ bench-compress-peers: install .venvs/compress-peers/.installed ## ours beside on
 bench-peers: install $(PEER_SERVERS:%=.venvs/peer-%/.installed) ## ours beside MLServer, KServe's server, LitServe and BentoML, each in an environment of its own
 	$(BIN)/python benchmarks/peers_serving.py $(ARGS)
 
+bench-llm: install .venvs/peer-llamacpp/.installed ## a language model through the whole service beside the bare engine and llama.cpp's server, which is built here
+	$(BIN)/python benchmarks/llm.py $(ARGS)
+
 docs: install ## write docs/reference anew
 	$(if $(wildcard docs/build.py),$(BIN)/python docs/build.py,@echo "there is no docs/build.py")
 
@@ -118,6 +121,11 @@ $(EXPORT)/.installed: constraints-llm-export.txt pyproject.toml
 .venvs/vllm/.installed: tests/peers/vllm.txt tests/peers/install_vllm
 	@tests/peers/install_vllm "$(PYTHON)" .venvs/vllm
 	@touch $@
+
+.venvs/peer-llamacpp/.installed: benchmarks/peers/requirements-llamacpp.txt benchmarks/peers/build_llamacpp
+	@mkdir -p .venvs/peer-llamacpp
+	@benchmarks/peers/build_llamacpp "$(PYTHON)" .venvs/peer-llamacpp > .venvs/peer-llamacpp/install.log 2>&1 \
+		&& touch $@ || echo "llama.cpp's server could not be built: .venvs/peer-llamacpp/install.log"
 
 # An environment that was begun and not finished is finished; a whole one is left alone.
 .PHONY: $(VENV)/.python

@@ -1,123 +1,136 @@
-"""What asking a language model through its child process costs: SmolLM2, 1, 8 and 32 in flight, against the pipeline.
+"""A language model through the whole service, beside the bare engine and beside llama.cpp's server: SmolLM2 Q4_1.
 
-Claim: tokens a second through the engine `generate` are at least 0.95 of those of openvino-genai's own `generate()` in
-one process, prompts of about 128 tokens, 64 new. Both have the same threads and cache; they take turns in one run, and
-each pair of turns gives one ratio, of which the median is told.
+Claims, each a ratio within one round, of which the median is told:
+
+speed     prompts of 128 tokens, 64 new, at 1, 8 and 32 in flight, streamed over HTTP with key, charge and usage: tokens
+          a second at least 0.95 of openvino-genai's own pipeline's, and 1.0, 2.2 and 4.5 times llama.cpp's server's on
+          the same file, with as many slots as requests; the first token at 32 within a tenth of llama.cpp's (p50)
+prefix    the first token after a repeated beginning of 512 tokens comes at least 4 times sooner
+beside    the p99 of a request to a small model of the same service, while 32 generate, is at most 3 times its idle one
+recovery  a process that generates and is killed under load is back within 10 s, each time
+
+All have the same threads, and take turns. `make bench-llm` builds llama.cpp's server first; without it, its ratios are
+left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import statistics
 import sys
-import time
-from typing import Any
+from collections.abc import Sequence
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
 
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-
+import httpx
 import numpy as np
-import openvino
-import openvino_genai
+import uvloop
+from common import HERE, Tidemill, kit_models, leave_on_sigterm, tidemill
+from llm_latency import beside, prefix
+from llm_recovery import recovery
+from llm_sides import KV_BYTES, MODEL, Prompts, Side, Streaming, bare, llama_cpp, llama_cpp_version
+from llm_speed import IN_FLIGHT, speed
+from llm_told import Found, keep, markdown, plain, write
+from report import CHECK_REFUSED, origin
 
-from tidemill.core.generation import Generate, Sampling, Tokenise
-from tidemill.core.package import ModelPackage
-from tidemill.core.places import cache_dir
-from tidemill.core.request import InferenceRequest
-from tidemill.core.settings import Settings
-from tidemill.engine.generate import load
-from tidemill.engine.generate.generator import ChildGenerator
-from tidemill.engine.generate.limits import BLOCK_TOKENS
-from tidemill.kit.install import install
+from tidemill.client.bench import words
 
-RATIO_MIN = 0.95
-IN_FLIGHT = (1, 8, 32)
-WORDS = (
-    "The mill by the river turned all day and the miller counted sacks of flour while the water fell over the wheel. "
-)
-SECONDS_MAX = 600.0
+ROOT = HERE.parent
+PARTS = ("speed", "prefix", "beside", "recovery")
+PROMPT_TOKENS, OWN_TOKENS = 128, 8
 
 
-def prompt(number: int, round_: int) -> str:
-    """Each begins differently, so that none is read from the cache."""
-    return f"{round_}.{number}: " + WORDS * 5
+class Prompting:
+    """Prompts of the tokens of a text. Each begins with some of its own, so that none is read from a cache."""
+
+    def __init__(self, known: Sequence[int]) -> None:
+        self._known = np.array(known)
+        self._random = np.random.default_rng(3)
+
+    def __call__(self, count: int, tokens: int = PROMPT_TOKENS) -> Prompts:
+        own = self._random.choice(self._known, (count, OWN_TOKENS))
+        rest = np.resize(self._known, tokens - OWN_TOKENS)
+        return [[*each.tolist(), *rest.tolist()] for each in own]
 
 
-class Bare:
-    """The pipeline in this process, asked for whole answers: `generate()` lets go of the interpreter."""
+def prompting(service: Tidemill) -> Prompting:
+    asked = {"model": MODEL, "prompt": words.TEXT}
+    answer = httpx.post(f"{service.url}/v1/tokenize", json=asked, headers=service.headers, timeout=30)
+    return Prompting(answer.raise_for_status().json()["tokens"])
 
-    def __init__(self, path: str, threads: int, blocks: int) -> None:
-        scheduler = openvino_genai.SchedulerConfig()
-        scheduler.num_kv_blocks = blocks
-        scheduler.enable_prefix_caching = True
-        scheduler.max_num_seqs = max(IN_FLIGHT)
-        self._pipeline = openvino_genai.ContinuousBatchingPipeline(
-            path, scheduler, "CPU", {"INFERENCE_NUM_THREADS": threads, "KV_CACHE_PRECISION": "u8"}
+
+async def measure(flags: argparse.Namespace) -> dict[str, Found]:
+    found: dict[str, Found] = {}
+    with ExitStack() as stack:
+        models = stack.enter_context(kit_models(flags.models, MODEL, "half"))
+        file = models / MODEL / "1" / "model.gguf"
+        service = stack.enter_context(
+            tidemill(models, [MODEL, "half"], "--kv-cache-bytes", str(KV_BYTES), "--threads", str(flags.threads))
         )
-
-    def tokens_per_s(self, prompts: list[tuple[int, ...]], new: int) -> float:
-        config = openvino_genai.GenerationConfig()
-        config.max_new_tokens, config.ignore_eos = new, True
-        inputs = [openvino.Tensor(np.array([tokens], np.int64)) for tokens in prompts]
-        began = time.perf_counter()
-        self._pipeline.generate(inputs, [config] * len(inputs))
-        return new * len(inputs) / (time.perf_counter() - began)
-
-
-async def ours_per_s(model: ChildGenerator, prompts: list[tuple[int, ...]], new: int) -> float:
-    sampling = Sampling(max_tokens=new, temperature=0.0, ignore_eos=True)
-
-    async def one(tokens: tuple[int, ...]) -> int:
-        async with model.run(asked(Generate(tokens=tokens, sampling=sampling))) as pieces:
-            return sum([len(delta.tokens) async for piece in pieces for delta in piece.deltas])
-
-    began = time.perf_counter()
-    drawn = await asyncio.gather(*(one(tokens) for tokens in prompts))
-    return sum(drawn) / (time.perf_counter() - began)
-
-
-def asked(work: Any) -> InferenceRequest:
-    return InferenceRequest("smollm2", 1, work, "r", "c", time.monotonic() + SECONDS_MAX)
+        ours = Streaming("Tidemill", service.url, service.headers, service.server)
+        prompts = prompting(service)
+        if "speed" in flags.only:
+            with ExitStack() as others:
+                alone = others.enter_context(bare(file, flags.threads, max(IN_FLIGHT)))
+                llama: dict[int, Side] = {}
+                if flags.llama_cpp.is_file():
+                    for count in IN_FLIGHT:
+                        llama[count] = others.enter_context(llama_cpp(flags.llama_cpp, file, flags.threads, count))
+                else:
+                    print(f"{flags.llama_cpp} is not there: make bench-llm builds it")
+                found["speed"] = await speed(alone, ours, llama, prompts, flags.rounds, flags.tokens)
+        if "prefix" in flags.only:
+            found["prefix"] = await prefix(ours, prompts, flags.rounds)
+        if "beside" in flags.only:
+            found["beside"] = await beside(service, ours, prompts, flags.rounds, flags.tokens, flags.seconds)
+        if "recovery" in flags.only:
+            found["recovery"] = await recovery(service, ours, prompts, flags.kills, flags.apart)
+    return found
 
 
-async def tokenised(model: ChildGenerator, text: str) -> tuple[int, ...]:
-    async with model.run(asked(Tokenise(text=text))) as pieces:
-        piece = await anext(pieces)
-        return tuple(piece.tensors["tokens"].tolist())
-
-
-async def measure(flags: argparse.Namespace) -> dict[int, float]:
-    (home,) = install(["smollm2"], cache_dir() / "models-of-benchmarks")
-    path = home / "1" / "model.gguf"
-    # Not niced: the bare pipeline is not, and whatever else runs here would take from the one and not from the other.
-    settings = Settings(kv_cache_bytes=512 * 2**20, threads=flags.threads, generate_nice=0)
-    model = await load(ModelPackage("smollm2", 1, path, "gguf", 0), settings)
-    assert model.child.ready is not None
-    bare = Bare(str(path), flags.threads, model.child.ready.kv_tokens // BLOCK_TOKENS)
-    ratios: dict[int, list[float]] = {count: [] for count in IN_FLIGHT}
-    try:
-        for round_ in range(flags.rounds + 1):  # the first is for warming up
-            for count in IN_FLIGHT:
-                prompts = [await tokenised(model, prompt(number, round_ * 100 + count)) for number in range(count)]
-                ours = await ours_per_s(model, prompts, flags.tokens)
-                alone = await asyncio.to_thread(bare.tokens_per_s, prompts, flags.tokens)
-                print(f"{count:3} in flight: {ours:6.1f} tokens/s, the bare pipeline {alone:6.1f}, {ours / alone:.3f}")
-                if round_:
-                    ratios[count].append(ours / alone)
-    finally:
-        await model.close()
-    return {count: statistics.median(each) for count, each in ratios.items()}
+def flags_given() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=PARTS, help="only this part; may be repeated")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=64, help="new ones of an answer")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=6.0, help="of `beside`: idle, and again while others generate")
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--apart", type=float, default=2.0, help="seconds between a recovery and the next kill")
+    parser.add_argument("--llama-cpp", type=Path, default=ROOT / ".venvs/peer-llamacpp/bin/llama-server")
+    parser.add_argument("--models", type=Path, help="repository to keep the kit's models in, instead of a new one")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="folder for llm.json")
+    parser.add_argument("--no-write", action="store_true", help="only print")
+    flags = parser.parse_args()
+    if min(flags.rounds, flags.tokens, flags.threads, flags.kills) < 1:
+        parser.error("--rounds, --tokens, --threads and --kills must be at least 1")
+    flags.only = flags.only or list(PARTS)
+    return flags
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=2)
-    ratios = asyncio.run(measure(parser.parse_args()))
-    for count, ratio in ratios.items():
-        print(f"{count:3} in flight: {ratio:.3f} of the bare pipeline, at least {RATIO_MIN} is claimed")
-    return int(min(ratios.values()) < RATIO_MIN)
+    leave_on_sigterm()
+    flags = flags_given()
+    found = uvloop.run(measure(flags))
+    about = origin()
+    about["versions"] = {**about["versions"], "openvino-genai": version("openvino-genai")}
+    if flags.llama_cpp.is_file():
+        about["versions"]["llama.cpp"] = llama_cpp_version(flags.llama_cpp)
+    settings = {
+        "speed": ("rounds", "tokens", "threads"),
+        "prefix": ("rounds", "threads"),
+        "beside": ("rounds", "seconds", "threads"),
+        "recovery": ("kills", "apart", "threads"),
+    }
+    parts = {
+        name: plain(each, about, {word: getattr(flags, word) for word in settings[name]})
+        for name, each in found.items()
+    }
+    print(markdown(parts))
+    if not flags.no_write:
+        known = keep(flags.results / "llm.json", parts)
+        write({name: known[name] for name in PARTS if name in known}, ROOT / "docs" / "benchmarks.md")
+    return 0 if all(claim.holds for each in found.values() for claim in each.claims) else CHECK_REFUSED
 
 
 if __name__ == "__main__":

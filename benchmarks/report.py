@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import psutil
 from common import HERE
@@ -81,11 +82,7 @@ def record(
     """The content of `results/NAME.json`."""
     return {
         "name": name,
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _git("rev-parse", "HEAD"),
-        "tree_changed": bool(_git("status", "--porcelain", "--", "src", "benchmarks", ":!benchmarks/results")),
-        "machine": machine(),
-        "versions": versions(),
+        **origin(),
         "settings": {word: getattr(flags, word) for word in ("rounds", "requests", "warm", "in_flight")},
         "comparisons": [
             {
@@ -107,6 +104,17 @@ def record(
             }
             for side, taken in samples.items()
         },
+    }
+
+
+def origin() -> dict[str, Any]:
+    """When, of which commit and on which machine something was measured, said when it ends."""
+    return {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _git("rev-parse", "HEAD"),
+        "tree_changed": bool(_git("status", "--porcelain", "--", "src", "benchmarks", ":!benchmarks/results")),
+        "machine": machine(),
+        "versions": versions(),
     }
 
 
