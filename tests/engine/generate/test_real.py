@@ -9,6 +9,7 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -141,6 +142,23 @@ async def test_kill_under_load_fails_its_answers_clearly_and_the_next_are_answer
     assert model.child.restarts == restarts + 1
     assert model.busy().restarts == restarts + 1
     await quiet(model)
+
+
+async def test_what_one_child_keeps_for_the_next_goes_with_the_model() -> None:
+    made = await load(package(), Settings(kv_cache_bytes=16 * 2**20))
+    kept = Path(made.child.opening.kept)
+    assert [each.name for each in kept.iterdir()] == ["tokenizer"]
+    await made.close()
+    assert not kept.exists()
+
+
+async def test_nothing_is_kept_of_a_model_that_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    bad = tmp_path / "model.gguf"
+    bad.write_bytes(b"GGUF")
+    with pytest.raises(RefusedModel):
+        await load(ModelPackage("bad", 1, bad, "gguf", 0), Settings())
+    assert list(tmp_path.iterdir()) == [bad]
 
 
 async def test_more_than_the_cache_holds_is_refused_before_it_starts(model: ChildGenerator) -> None:

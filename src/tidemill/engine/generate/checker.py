@@ -22,6 +22,8 @@ import openvino_genai
 from tidemill.core.generation import Constraint
 from tidemill.engine.generate import compiling, tiny
 from tidemill.engine.generate.constraint import refused, words
+from tidemill.engine.generate.kept import tokenizer_of
+from tidemill.engine.generate.messages import Opening
 from tidemill.engine.generate.pipeline import last_line
 from tidemill.wire.peer import Bounds
 
@@ -30,14 +32,14 @@ BLOCKS = 4
 
 async def run(link: socket.socket, bounds: Bounds) -> None:
     """Check until the owner is gone."""
-    await compiling.run(link, bounds, lambda opening: Compiler(opening.path))
+    await compiling.run(link, bounds, Compiler)
 
 
 class Compiler:
-    """A pipeline with the tokenizer of the model at `path`, built anew after each failure."""
+    """A pipeline with the tokenizer of the model, built anew after each failure."""
 
-    def __init__(self, path: str) -> None:
-        self._tokenizer = openvino_genai.Tokenizer(path)
+    def __init__(self, opening: Opening) -> None:
+        self._tokenizer = tokenizer_of(opening)
         self._vocabulary: dict[bytes, int] = self._tokenizer.get_vocab()
         self._steering = {token for text, token in self._vocabulary.items() if text.startswith(b"<|")}
         self._pipeline = self._built()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import tempfile
 import time
 from importlib.util import find_spec
 from itertools import count
@@ -54,13 +55,19 @@ async def load(package: ModelPackage, settings: Settings, scores: bool = False) 
         raise MissingPart("language models need openvino-genai: pip install 'tidemill[llm]'")
     if package.format == "huggingface":
         package = await asyncio.to_thread(exported, package, settings.export_weights)
-    return await opened(package, settings, MODULE, {}, scores)
+    kept = tempfile.TemporaryDirectory(prefix="tidemill-")
+    return await opened(package, settings, MODULE, {}, scores, kept)
 
 
 async def opened(
-    package: ModelPackage, settings: Settings, module: str, options: dict[str, Any], scores: bool = False
+    package: ModelPackage,
+    settings: Settings,
+    module: str,
+    options: dict[str, Any],
+    scores: bool = False,
+    kept: tempfile.TemporaryDirectory[str] | None = None,
 ) -> ChildGenerator:
-    """A language model in a child that runs `module`. Raises `RefusedModel`."""
+    """A language model in a child that runs `module`; `kept` goes when it is closed. Raises `RefusedModel`."""
     threads = settings.threads if package.config.threads is None else package.config.threads
     opening = Opening(
         path=str(package.path),
@@ -73,6 +80,7 @@ async def opened(
         nice=settings.generate_nice,
         options=options,
         scores=scores,
+        kept="" if kept is None else kept.name,
     )
     bounds = Bounds(settings.frame_bytes_max, 1, settings.link_buffer_bytes)
     under_way_max = settings.generate_running_max + (package.config.batching.queue_max or settings.queue_max)
@@ -85,6 +93,7 @@ async def opened(
         settings.generate_restart_ms_max / 1000,
         settings.constraint_ms_max / 1000,
         settings.generate_silent_ms_max / 1000,
+        kept,
     )
     await made.open()
     return made
@@ -103,6 +112,7 @@ class ChildGenerator:
         restart_s_max: float,
         constraint_s_max: float,
         silent_s_max: float,
+        kept: tempfile.TemporaryDirectory[str] | None,
     ) -> None:
         self.speaks = Speaks(0)
         self.gauges = Gauges()
@@ -113,6 +123,7 @@ class ChildGenerator:
         )
         self._under_way_max = under_way_max
         self._silent_s_max = silent_s_max
+        self._kept = kept
         self._watching: asyncio.TimerHandle | None = None
         self._under_way: dict[int, Answer] = {}
         self._numbers = count(1)
@@ -125,7 +136,11 @@ class ChildGenerator:
 
     async def open(self) -> None:
         """Raises `RefusedModel`."""
-        self.speaks = (await self.child.open()).speaks
+        try:
+            self.speaks = (await self.child.open()).speaks
+        except BaseException:
+            await self.close()
+            raise
         self._watch()
 
     def busy(self) -> Busy:
@@ -141,6 +156,8 @@ class ChildGenerator:
             self._watching.cancel()
         self._fail_all(ModelNotReady("the model is being unloaded"))
         await asyncio.gather(self.child.close(), self.checking.close())
+        if self._kept is not None:
+            self._kept.cleanup()
 
     # -- what answers call ---------------------------------------------------------------------------------------------
 

@@ -35,7 +35,8 @@ class Topic(IntEnum):
 class Opening(msgspec.Struct, frozen=True):
     """`path` is the file or folder of the model; `kv_bytes` 0 leaves the size of the cache to the child. `options` are
     those that the library beneath knows by its own names. `scores` opens one that scores texts and keeps nothing of
-    what it read for the next: what comes from the cache has no score."""
+    what it read for the next: what comes from the cache has no score. `kept` is a folder of the owner's in which a
+    child leaves what the next need not find out again; "" keeps nothing."""
 
     path: str
     format: str
@@ -47,6 +48,7 @@ class Opening(msgspec.Struct, frozen=True):
     nice: int
     options: dict[str, Any] = {}
     scores: bool = False
+    kept: str = ""
 
 
 class Ready(msgspec.Struct, frozen=True):

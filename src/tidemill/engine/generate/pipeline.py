@@ -19,6 +19,7 @@ import psutil
 from tidemill.core.errors import EngineFailed, PromptTooLong, RefusedModel, WrongValue
 from tidemill.core.generation import Speaks
 from tidemill.engine.generate import long_text
+from tidemill.engine.generate.kept import tokenizer_of
 from tidemill.engine.generate.limits import BLOCK_TOKENS, Shape, kv_blocks
 from tidemill.engine.generate.messages import Opening, Ready
 from tidemill.engine.generate.shape import shape_of
@@ -46,8 +47,10 @@ class Pipeline:
         scheduler.enable_prefix_caching = not opening.scores
         properties = {"INFERENCE_NUM_THREADS": opening.threads, "KV_CACHE_PRECISION": "u8"}
         try:
-            self._pipeline = openvino_genai.ContinuousBatchingPipeline(opening.path, scheduler, "CPU", properties)
-            self._tokenizer = self._pipeline.get_tokenizer()
+            self._tokenizer = tokenizer_of(opening)
+            self._pipeline = openvino_genai.ContinuousBatchingPipeline(
+                opening.path, self._tokenizer, scheduler, "CPU", **properties
+            )
             self.default = self._pipeline.get_config()
             self.spelling = _spelling(self._tokenizer)
             self._warm_up()

@@ -58,7 +58,7 @@ class Child:
         self.restarts = 0
         self.peer: Peer | None = None
         self.ready: Ready | None = None
-        self._opening = opening
+        self.opening = opening
         self._bounds = bounds
         self._restart_s_max = restart_s_max
         self._listener = listener
@@ -142,7 +142,7 @@ class Child:
         finally:
             its.close()
         self._link = link = await open_peer(mine, bounds, _Link(self))
-        link.tell(int(Topic.OPEN), encode(self._opening))
+        link.tell(int(Topic.OPEN), encode(self.opening))
         self.ready = ready = await loaded
         self.peer = link
         self._up.set()
