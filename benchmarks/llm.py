@@ -96,7 +96,7 @@ def flags_given() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=6.0, help="of `beside`: idle, and again while others generate")
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--apart", type=float, default=2.0, help="seconds between a recovery and the next kill")
+    parser.add_argument("--apart", type=float, default=8.0, help="seconds between a recovery and the next kill")
     parser.add_argument("--llama-cpp", type=Path, default=ROOT / ".venvs/peer-llamacpp/bin/llama-server")
     parser.add_argument("--models", type=Path, help="repository to keep the kit's models in, instead of a new one")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder for llm.json")

@@ -24,7 +24,7 @@ from tidemill.wire.peer import Asked, Bounds, Peer, open_peer
 log = logging.getLogger(__name__)
 
 RESTART_S_MIN: Final = 0.05
-STEADY_S: Final = 60.0
+STEADY_S: Final = 10.0
 """A child that served so long starts again without a longer pause."""
 
 
