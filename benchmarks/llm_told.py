@@ -87,7 +87,7 @@ def markdown(parts: Mapping[str, Any]) -> str:
         settings = ", ".join(f"{word.replace('_', ' ')} {value}" for word, value in part["settings"].items())
         engines = ", ".join(f"{each} {versions[each]}" for each in ("openvino-genai", "llama.cpp") if each in versions)
         paragraphs.append(
-            f"`--only {name}`: {part['when'][:10]}, {machine['cores']} cores of an {machine['cpu']}, load average"
+            f"Part `{name}`: {part['when'][:10]}, {machine['cores']} cores of an {machine['cpu']}, load average"
             f" {machine['load_average'][0]:.1f} at its end; {settings}; {engines}."
         )
         if part["rows"]:
