@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from tidemill.core.places import cache_dir
 from tidemill.engine.generate.kept import KEPT, tokenizer_of
 from tidemill.engine.generate.messages import Opening
-from tidemill.kit.fetch import cache_dir
 from tidemill.kit.install import install
 
 pytestmark = pytest.mark.slow
