@@ -42,6 +42,7 @@ SLOW_MS = 60_000
 
 async def opened(page: Page, url: str, temperature: str = "0", tokens: str = "24") -> Locator:
     """The conversation with the model."""
+    page.set_default_timeout(SLOW_MS)
     await page.goto(f"{url}/models/smollm2")
     await expect(page.get_by_role("button", name="Send")).to_be_visible()
     await page.get_by_text("System prompt, temperature, length").click()
@@ -89,7 +90,7 @@ async def test_a_conversation_is_answered_word_by_word_with_tokens_and_price(
 
 
 async def test_stop_hangs_up_and_the_engine_is_free_at_once(page: Page, console: str, service: Server) -> None:
-    talk = await opened(page, console, tokens="4000")
+    talk = await opened(page, console, tokens="2000")
     await page.get_by_label("system prompt").fill("You count, and never stop.")
     await say(page, "Count from 1 to 2000, one number a line.")
     await expect(talk.locator(".theirs .words")).to_contain_text("1", timeout=SLOW_MS)
@@ -103,7 +104,7 @@ async def test_stop_hangs_up_and_the_engine_is_free_at_once(page: Page, console:
 
 
 async def test_a_page_that_goes_away_hangs_up(page: Page, console: str, service: Server) -> None:
-    talk = await opened(page, console, tokens="4000")
+    talk = await opened(page, console, tokens="2000")
     await say(page, "Count from 1 to 2000, one number a line.")
     await expect(talk.locator(".theirs .words")).to_contain_text("1", timeout=SLOW_MS)
     await pressed(page, "All models")

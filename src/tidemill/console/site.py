@@ -26,6 +26,9 @@ from tidemill.core.certificates import Renewal
 
 RECONNECT_S = 30.0
 """A page whose connection broke for no longer goes on where it was, its key with it."""
+MESSAGES_KEPT = 200
+"""For a browser that was away, or too busy to answer: some `RECONNECT_S` of an answer that grows. A page that missed
+more is loaded anew, and its conversation is lost."""
 
 
 class Renewed(ssl.SSLContext):
@@ -86,7 +89,7 @@ def serve(
         show_welcome_message=False,
         tailwind=False,
         reconnect_timeout=RECONNECT_S,
-        message_history_length=30,  # a message carries whole charts; a browser away for longer loads the page anew
+        message_history_length=MESSAGES_KEPT,
         uvicorn_logging_level="warning",
         **secured,
     )

@@ -24,7 +24,7 @@ from tidemill.core.streamed import Answer, took
 TEXT_MAX = 100_000
 TURNS_MAX = 200
 """A page holds no longer conversation; the oldest of it is forgotten."""
-DRAWN_EVERY_S = 0.1
+DRAWN_EVERY_S = 0.25
 TEMPERATURE, TEMPERATURE_MAX = 0.7, 2.0
 TOKENS, TOKENS_MAX = 512, 10**6
 
