@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import Any
 
 import openai
@@ -17,7 +16,6 @@ from serving import Server
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(find_spec("vllm") is None, reason="no vLLM here: `make test-vllm` brings it"),
 ]
 
 LOAD_S_MAX = 300.0

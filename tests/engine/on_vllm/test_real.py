@@ -11,7 +11,6 @@ import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,6 @@ from tidemill.engine.on_vllm import load
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(find_spec("vllm") is None, reason="no vLLM here: `make test-vllm` brings it"),
 ]
 
 BACK_S_MAX = 240.0
