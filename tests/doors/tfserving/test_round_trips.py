@@ -61,7 +61,8 @@ def quiet(array: Array) -> Array:
     """JSON has one NaN."""
     if array.dtype.kind not in "fV":
         return array
-    return np.where(np.isnan(array.astype(np.float64)), array.dtype.type(math.nan), array)
+    with np.errstate(invalid="ignore"):  # one that signals says so as it is cast
+        return np.where(np.isnan(array.astype(np.float64)), array.dtype.type(math.nan), array)
 
 
 features = st.dictionaries(
