@@ -18,10 +18,10 @@ from tidemill.core.generation import Delta, Tokenise
 from tidemill.core.request import Usage
 from tidemill.engine.generate.answering import Answering, worded
 from tidemill.engine.generate.messages import Add, Gauges, Part, Step, Topic, encode
-from tidemill.engine.generate.owner import Owner
+from tidemill.engine.generate.owner import Owner, met
 from tidemill.engine.generate.pipeline import Pipeline
 from tidemill.engine.generate.scoring import Scoring
-from tidemill.wire.peer import Bounds, Peer, open_peer
+from tidemill.wire.peer import Bounds, Peer
 from tidemill.wire.problems import problem_of
 
 log = logging.getLogger(__name__)
@@ -32,12 +32,10 @@ TOLD_S: Final = 0.5
 
 async def run(link: socket.socket, bounds: Bounds) -> None:
     """Load what the owner names, then generate until the owner is gone."""
-    owner = Owner()
-    peer = await open_peer(link, bounds, owner)
-    try:
-        opening = await owner.opening
-    except asyncio.CancelledError:
+    begun = await met(link, bounds)
+    if begun is None:
         return
+    owner, peer, opening = begun
     try:
         pipeline = Pipeline(opening)
     except RefusedModel as error:

@@ -4,7 +4,6 @@ breaks or hangs nobody's answer; its whole life, whatever compiles.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Callable
 from typing import Protocol
@@ -13,8 +12,8 @@ from tidemill.core.errors import TidemillError
 from tidemill.core.generation import Constraint, Speaks
 from tidemill.core.request import Usage
 from tidemill.engine.generate.messages import Add, Opening, Part, Ready, Step, Topic, encode
-from tidemill.engine.generate.owner import Owner
-from tidemill.wire.peer import Bounds, open_peer
+from tidemill.engine.generate.owner import met
+from tidemill.wire.peer import Bounds
 from tidemill.wire.problems import problem_of
 
 
@@ -25,12 +24,10 @@ class Compiler(Protocol):
 
 async def run(link: socket.socket, bounds: Bounds, made: Callable[[Opening], Compiler]) -> None:
     """Make the compiler for the model that the owner names, then check until the owner is gone."""
-    owner = Owner()
-    peer = await open_peer(link, bounds, owner)
-    try:
-        opening = await owner.opening
-    except asyncio.CancelledError:
+    begun = await met(link, bounds)
+    if begun is None:
         return
+    owner, peer, opening = begun
     compiler = made(opening)
     peer.tell(int(Topic.READY), encode(Ready(Speaks(0), 0, 0)))
     while not owner.gone:

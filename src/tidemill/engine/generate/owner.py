@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 from tidemill.engine.generate.messages import Add, Opening, Topic, read_add, read_number, read_opening
 from tidemill.wire.frames import Frame, FrameError
-from tidemill.wire.peer import Asked
+from tidemill.wire.peer import Asked, Bounds, Peer, open_peer
 
 
 class Owner:
@@ -37,3 +38,13 @@ class Owner:
         self.gone = True
         self.opening.cancel()
         self.news.set()
+
+
+async def met(link: socket.socket, bounds: Bounds) -> tuple[Owner, Peer, Opening] | None:
+    """The owner, the way to it, and what it wants to be opened; None where it is gone before it has said so."""
+    owner = Owner()
+    peer = await open_peer(link, bounds, owner)
+    try:
+        return owner, peer, await owner.opening
+    except asyncio.CancelledError:
+        return None

@@ -14,10 +14,10 @@ from tidemill.core.errors import EngineFailed, NotOffered, RefusedModel, Tidemil
 from tidemill.core.generation import Delta, Tokenise
 from tidemill.core.request import Usage
 from tidemill.engine.generate.messages import Add, Gauges, Part, Step, Topic, encode
-from tidemill.engine.generate.owner import Owner
+from tidemill.engine.generate.owner import Owner, met
 from tidemill.engine.generate.started import BROKEN, leave
 from tidemill.engine.on_vllm.engine import Engine
-from tidemill.wire.peer import Bounds, Peer, open_peer
+from tidemill.wire.peer import Bounds, Peer
 from tidemill.wire.problems import problem_of
 
 log = logging.getLogger(__name__)
@@ -29,12 +29,10 @@ LOOK_S: Final = 0.25
 async def run(link: socket.socket, bounds: Bounds) -> None:
     """Load what the owner names, then generate until the owner is gone. Ends the process: what vLLM has under way in
     this loop and in threads would be waited for otherwise."""
-    owner = Owner()
-    peer = await open_peer(link, bounds, owner)
-    try:
-        opening = await owner.opening
-    except asyncio.CancelledError:
+    begun = await met(link, bounds)
+    if begun is None:
         return
+    owner, peer, opening = begun
     child = Child(owner, peer)
     try:
         engine = Engine(opening, child.stepped)
