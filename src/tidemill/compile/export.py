@@ -99,11 +99,9 @@ def export(source: Source, weights: str, folder: Path, progress: Progress) -> di
             )
     except (TidemillError, MemoryError):
         raise
-    except OSError as error:
-        if error.errno is not None:
+    except Exception as error:  # whatever torch, transformers, optimum and NNCF raise for a model that they do not like
+        if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's own
-        raise RefusedExport(f"{source.folder} cannot be exported: {_said(error)}") from error
-    except Exception as error:
         raise RefusedExport(f"{source.folder} cannot be exported: {_said(error)}") from error
 
 
