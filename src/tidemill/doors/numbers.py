@@ -26,7 +26,7 @@ warnings.filterwarnings("ignore", "overflow encountered in dot", RuntimeWarning)
 def narrowed(spec: TensorSpec, wide: Array, values: Iterable[Any] | None = None) -> Array:
     """`wide` in the float type of `spec`. With `values`, those that `wide` was made of, whole numbers must stay what
     they are. Raises `WrongValue`."""
-    if (fits := plain(spec, wide)) is not None:
+    if wide.size <= SHORT_VECTOR and (fits := plain(spec, wide)) is not None:
         return fits
     if wide.dtype == spec.dtype:
         array = wide
