@@ -92,15 +92,15 @@ class Connection(HttpToolsProtocol):
             super().data_received(data)
             self.flow.pause_reading()  # what comes behind a whole request waits in the kernel for its answer
             return
-        repeat = self.repeat
-        if repeat is not None and not self.header_bytes:
-            if repeat.fits(data):
-                self._again(repeat, data)
-                return
-            self.repeats_missed += 1
-        whole = not self.header_bytes
-        if not self.header_bytes and data.find(b"pgrade:", 0, self.limits.header_bytes_max) >= 0:
-            data = _without_upgrade(data)
+        begins = not self.header_bytes
+        if begins:
+            if self.repeat is not None:
+                if self.repeat.fits(data):
+                    self._again(self.repeat, data)
+                    return
+                self.repeats_missed += 1
+            if data.find(b"pgrade:", 0, self.limits.header_bytes_max) >= 0:
+                data = _without_upgrade(data)
         self.header_bytes += len(data)
         super().data_received(data)
         complete = self.cycle is not before
@@ -111,7 +111,7 @@ class Connection(HttpToolsProtocol):
         if complete:
             self.header_bytes = 0
             self.body_bytes = 0
-            if whole and self.repeats_missed < REPEATS_MISSED_MAX and not self.pipeline:
+            if begins and self.repeats_missed < REPEATS_MISSED_MAX and not self.pipeline:
                 self.repeat = repeat_of(data, self.cycle)
 
     def _again(self, repeat: Repeat, data: bytes) -> None:
@@ -143,7 +143,7 @@ class Connection(HttpToolsProtocol):
         self.gathered.append(body)
         self.gathered_bytes += len(body)
         if self.gathered_bytes > self.gathered_max:
-            self.cycle.message_event.set()
+            self.cycle.wake()
 
     def on_message_complete(self) -> None:
         self.gathered = None  # what comes next is another request's
