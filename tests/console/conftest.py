@@ -14,6 +14,7 @@ from playwright.async_api import Page, async_playwright, expect
 
 import needs
 from fakes_admin import FakeAdmin, free_port, serving
+from serving import Server
 
 OFFLINE = ["--no-sandbox", "--disable-gpu", "--disable-quic"]
 PATIENCE_MS = 30_000
@@ -72,6 +73,14 @@ def start(tmp_path: Path) -> Iterator[StartConsole]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def console(service: Server, start: StartConsole) -> str:
+    """The address of one before the module's own `service`."""
+    _, url = start(service.url)
+    answers(url)
+    return url
 
 
 @pytest.fixture

@@ -13,8 +13,6 @@ from serving import Server, eventually
 from tidemill.core.places import cache_dir
 from tidemill.kit.install import install
 
-from .conftest import StartConsole, answers
-
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 PRICES = ("--call-nanos", "5000", "--prompt-token-nanos", "1000", "--completion-token-nanos", "3000")
@@ -27,13 +25,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     install(list(NAMES), models)
     with Server(models, tmp_path_factory.mktemp("data"), *NAMES, "--no-auth", *PRICES) as running:
         yield running
-
-
-@pytest.fixture
-def console(service: Server, start: StartConsole) -> str:
-    _, url = start(service.url)
-    answers(url)
-    return url
 
 
 SLOW_MS = 60_000

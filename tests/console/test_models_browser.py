@@ -78,13 +78,6 @@ def service(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield running
 
 
-@pytest.fixture
-def console(service: Server, start: StartConsole) -> str:
-    _, url = start(service.url)
-    answers(url)
-    return url
-
-
 async def opened(page: Page, url: str, model: str) -> Locator:
     """The playground of `model`."""
     await page.goto(f"{url}/models/{model}")
