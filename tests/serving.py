@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from small_models import lay_out
@@ -288,6 +289,14 @@ def headers_of(path: str, content_length: int, *lines: str) -> bytes:
     """The head of a request whose body is still to come."""
     head = [f"POST {path} HTTP/1.1", "host: 127.0.0.1", f"content-length: {content_length}", *lines]
     return "\r\n".join(head).encode() + b"\r\n\r\n"
+
+
+def over(process: psutil.Process) -> bool:
+    """Whether it has ended, reaped or not."""
+    try:
+        return not process.is_running() or bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:  # it ended between the two looks
+        return True
 
 
 def eventually(holds: Callable[[], bool], what: str, within_s: float = WAIT_S_MAX) -> None:

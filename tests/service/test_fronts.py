@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from serving import Server, Wire, eventually, post, tidemill
+from serving import Server, Wire, eventually, over, post, tidemill
 from tidemill.core.schemas import message
 
 PREDICT = "/v1/models/half:predict"
@@ -353,20 +353,13 @@ def test_killed_front_takes_its_own_requests_alone_and_is_back(booking: Server) 
     close(wires_to_each(booking, 4))
 
 
-def _ended(process: psutil.Process) -> bool:
-    try:
-        return not process.is_running() or bool(process.status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:  # it ended between the two looks
-        return True
-
-
 def test_front_that_has_stopped_is_replaced(repository: Path, tmp_path: Path) -> None:
     with Server(
         repository, tmp_path, "half", "--no-auth", "--no-charge", "--fronts", "1", "--front-silent-ms-max", "1000"
     ) as server:
         front = fronts_of(server)[0]
         front.send_signal(signal.SIGSTOP)
-        eventually(lambda: _ended(front), "killed", 20.0)
+        eventually(lambda: over(front), "killed", 20.0)
         eventually(lambda: _answers(server), "another answers", RESTARTED_WITHIN_S)
         assert "it is killed" in server.stderr()
 

@@ -7,18 +7,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serving import Server, eventually
+from serving import Server, eventually, over
 from tidemill.kit.fetch import cache_dir
 from tidemill.kit.install import install
 
 pytestmark = pytest.mark.slow
-
-
-def _over(process: psutil.Process) -> bool:
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def test_an_owner_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> None:
@@ -32,5 +25,5 @@ def test_an_owner_that_is_killed_leaves_no_process_behind(tmp_path: Path) -> Non
             below = psutil.Process(server.process.pid).children(recursive=True)
             assert any("tidemill.engine.generate" in " ".join(each.cmdline()) for each in below)
             server.process.kill()
-            eventually(lambda: all(map(_over, below)), "all have ended", 20.0)
+            eventually(lambda: all(map(over, below)), "all have ended", 20.0)
         server.ended()

@@ -19,6 +19,7 @@ import pytest
 import pytest_asyncio
 
 import on_vllm_models
+from serving import over
 from tidemill.core.errors import EngineFailed, ModelNotReady, RefusedModel, TidemillError, WrongValue
 from tidemill.core.generation import Constraint, Delta, Generate, Sampling
 from tidemill.core.package import ModelConfig, ModelPackage
@@ -91,7 +92,7 @@ def engine_of(model: ChildGenerator) -> psutil.Process:
 
 
 def gone(processes: list[psutil.Process]) -> bool:
-    return not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes)
+    return all(map(over, processes))
 
 
 async def back(model: ChildGenerator) -> float:
