@@ -644,7 +644,7 @@ async def test_a_model_that_held_the_loop_leaves_it_until_it_was_quick_many_time
     lane = Lane(SmallEngine(), policy, ModelStats(), Clock(), 100e-6)
     quick, slow = Outcome(), Outcome()
     quick.compute_s = quick.cpu_s = 100e-6
-    slow.compute_s = 0.5
+    slow.compute_s = slow.cpu_s = 0.5
     lane._weigh(quick)
     assert lane._quick
     lane._weigh(slow)
@@ -654,4 +654,29 @@ async def test_a_model_that_held_the_loop_leaves_it_until_it_was_quick_many_time
         lane._weigh(quick)
         weighed += 1
     assert 20 < weighed < 100
+    await within(lane.close())
+
+
+async def test_a_batch_that_was_kept_from_its_core_leaves_the_loop_only_if_the_next_works_as_long() -> None:
+    policy = LanePolicy(batched=True, rows_max=8, waiting_max=100, inline_s_max=0.1)
+    engine = SmallEngine()
+    lane = Lane(engine, policy, ModelStats(), Clock(), 100e-6)
+    seen: list[Outcome] = []
+    weigh = lane._weigh
+
+    def held_up(outcome: Outcome) -> None:
+        seen.append(outcome)
+        outcome.compute_s = 0.5
+        weigh(outcome)
+
+    lane._weigh = held_up  # type: ignore[method-assign]
+    assert await answers(lane.submit(ask(1))) == [[2.0]]
+    assert lane._quick
+    assert await answers(lane.submit(ask(2))) == [[4.0]]
+    assert [outcome.cpu_s is None for outcome in seen] == [True, False]
+    assert lane._quick
+    worked = Outcome()
+    worked.compute_s = worked.cpu_s = 1e3
+    weigh(worked)
+    assert not lane._quick
     await within(lane.close())

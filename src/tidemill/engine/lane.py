@@ -41,7 +41,7 @@ INLINE_SLACK = 10.0
 QUICK_HOLD_S = 0.002
 """How long a quick model's batch may form on a busy loop: running it sooner would only keep the loop from reading."""
 LOOP_HELD_S_MAX = 0.02
-"""A batch that held the loop for longer is for a long time the last of its model to run there."""
+"""A batch that worked for longer is for a long time the last of its model to run on the loop."""
 WEIGHED_EACH = 16
 _SMOOTHING = 0.1
 
@@ -86,6 +86,7 @@ class Lane:
         self._splits = True
         self._waste_max = policy.padder.waste_max if policy.padder else 0.0
         self._cpu_s = compute_s
+        self._suspected = False
         self._batches = 0
         self._submitted = 0
         self._when_quiet = WhenQuiet(self._loop, lambda: self._submitted, QUICK_HOLD_S, self._dispatch)
@@ -241,7 +242,8 @@ class Lane:
             self.stats.queue.observe(now - entry.arrived)
             entry.started = now
         self._batches += 1
-        weighed = self._batches % WEIGHED_EACH == 0  # the thread's clock costs microseconds: look now and then
+        # The thread's clock costs microseconds: look now and then, and where it matters.
+        weighed = self._suspected or self._batches % WEIGHED_EACH == 0
         if self._inline(batch):
             outcome = run(seat.engine, batch, weighed, self.policy.padder)
             # Through the loop once more, so that new requests are read between two batches.
@@ -302,11 +304,13 @@ class Lane:
             self._idle.set()
 
     def _weigh(self, outcome: Outcome) -> None:
-        """Decide where the next batch runs."""
+        """Decide where the next batch runs. One that took long by the clock alone may have been kept from its core by
+        others: the next is weighed."""
+        self._suspected = outcome.cpu_s is None and outcome.compute_s > LOOP_HELD_S_MAX
         if outcome.cpu_s is not None:
             self._cpu_s += _SMOOTHING * (outcome.cpu_s - self._cpu_s)
-        if outcome.compute_s > LOOP_HELD_S_MAX:
-            self._cpu_s = max(self._cpu_s, outcome.compute_s)  # off the loop until many batches were quick again
+            if outcome.cpu_s > LOOP_HELD_S_MAX:
+                self._cpu_s = max(self._cpu_s, outcome.cpu_s)  # off the loop until many batches were quick again
         self._quick = self._cpu_s <= INLINE_SLACK * self.policy.inline_s_max
 
     def _sweep(self) -> None:
