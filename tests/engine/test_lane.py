@@ -680,3 +680,16 @@ async def test_a_batch_that_was_kept_from_its_core_leaves_the_loop_only_if_the_n
     weigh(worked)
     assert not lane._quick
     await within(lane.close())
+
+
+async def test_a_quick_model_that_nobody_joins_answers_before_its_caller_waits_at_all() -> None:
+    async with bench(inline=True) as b:
+        for value in range(8):
+            assert await answers(b.lane.submit(ask(value))) == [[2.0 * value]]
+        future = b.lane.submit(ask(9))
+        assert future.done()
+        assert b.lane.waiting == 0
+        await within(b.lane.drain())
+        for _ in range(40):  # where many come they are held for each other again
+            await answers(*(b.lane.submit(ask(value)) for value in range(5)))
+        assert len(b.engine.calls[-1]) == 5

@@ -23,6 +23,7 @@ from tidemill.core.request import InferenceRequest
 from tidemill.core.tensor import Array, Signature, Tensors
 from tidemill.core.tensor import rows as rows_of
 from tidemill.engine import batching
+from tidemill.engine.company import Company
 from tidemill.engine.crew import Crew, Seat
 from tidemill.engine.padding import Padder
 from tidemill.engine.run_batch import Entry, Outcome, run
@@ -91,6 +92,8 @@ class Lane:
         self._submitted = 0
         self._when_quiet = WhenQuiet(self._loop, lambda: self._submitted, QUICK_HOLD_S, self._dispatch)
         self._quick = self._was_quick = compute_s <= policy.inline_s_max
+        self._company = Company()
+        self._held = False
         self._sweeper: asyncio.TimerHandle | None = None
         self._delays = policy.batched and policy.delay_s_max > 0
         self._delayed: asyncio.TimerHandle | None = None
@@ -184,10 +187,14 @@ class Lane:
 
     def _schedule(self) -> None:
         self._scheduled = True
-        if self._quick:
+        if not self._quick:
+            self._loop.call_soon(self._dispatch)
+            return
+        self._held = self._delays or len(self._waiting) > 1 or self._company.awaited()
+        if self._held:
             self._when_quiet.hold()
         else:
-            self._loop.call_soon(self._dispatch)
+            self._dispatch()
 
     def _dispatch(self) -> None:
         """Start the next batches of those that still want an answer, one for each free engine."""
@@ -244,10 +251,15 @@ class Lane:
         self._batches += 1
         # The thread's clock costs microseconds: look now and then, and where it matters.
         weighed = self._suspected or self._batches % WEIGHED_EACH == 0
+        held, self._held = self._held, False
         if self._inline(batch):
             outcome = run(seat.engine, batch, weighed, self.policy.padder)
-            # Through the loop once more, so that new requests are read between two batches.
-            self._loop.call_soon(self._finish, seat, outcome)
+            if held:
+                self._company.held(len(batch))
+                # Through the loop once more, so that new requests are read between two batches.
+                self._loop.call_soon(self._finish, seat, outcome)
+            else:
+                self._finish(seat, outcome)
         else:
             seat.worker.submit(self._run_on_thread, seat, batch, weighed)
 
