@@ -259,7 +259,10 @@ class Settings:
         at_most=4096,
     )
     batch_tries: int = _setting(
-        8, "How often a line is tried that finds its model overloaded, not loaded or broken.", at_least=1, at_most=100
+        8,
+        "How often a line is tried that finds its model overloaded, not loaded or broken, and a batch that fails.",
+        at_least=1,
+        at_most=100,
     )
     values_max: int = _setting(2**24, "Values in the tensors of one request at most.", at_least=1, at_most=2**31 - 1)
     header_bytes_max: int = _setting(16 * 2**10, "Headers of one request at most.", at_least=1024, at_most=2**20)

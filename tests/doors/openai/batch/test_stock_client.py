@@ -18,6 +18,8 @@ from speaking import SpeakingServer
 from tidemill.core.contracts import Served
 from tidemill.core.errors import Overloaded, RevokedKey
 from tidemill.core.request import Caller
+from tidemill.doors.openai.batch import desk
+from tidemill.doors.openai.batch.job import Job
 from tidemill.doors.openai.batch.line import charge_id
 
 
@@ -278,6 +280,24 @@ def test_a_line_that_finds_no_place_is_tried_so_often_and_no_more(
     for line in told(client, batch.error_file_id).values():
         assert line["response"]["status_code"] == 503
         assert line["response"]["body"]["error"]["code"] == "admission.overloaded"
+
+
+def test_a_batch_that_fails_in_a_way_that_nobody_foresaw_is_tried_so_often_and_no_more(
+    client: openai.OpenAI, mill: SpeakingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+
+    async def broken(self: Job) -> None:
+        tries.append(self.row.id)
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(Job, "_answer_all", broken)
+    monkeypatch.setattr(desk, "AGAIN_S_MAX", 0.01)
+    batch = ended(client, begun(client, chat("one")).id)
+    assert batch.status == "failed"
+    assert batch.errors is not None
+    assert [each.code for each in batch.errors.data or ()] == ["server_error"]
+    assert tries == [batch.id] * 2
 
 
 def test_a_tenant_has_its_share_and_no_more(client: openai.OpenAI, mill: SpeakingServer) -> None:

@@ -202,17 +202,26 @@ class Desk:
         task.add_done_callback(self._ended)
 
     async def _work(self, job: Job) -> None:
+        """What is known to pass, a full disk for one, is waited for; what nobody foresaw is tried `bounds.tries`
+        times."""
         batch_id = job.row.id
+        unforeseen = 0
         while True:
             try:
-                await job.run()
+                if unforeseen < self.bounds.tries:
+                    await job.run()
+                else:
+                    await job.fail("server_error", f"this server failed; its log tells more under {batch_id}")
                 break
             except TidemillError as error:
                 self._tries[batch_id] += 1
                 log.warning("a batch cannot go on now: %s", error.message, extra={"batch": batch_id})
             except Exception:
+                unforeseen += 1
                 self._tries[batch_id] += 1
                 log.exception("batch %s failed in a way that was not foreseen", batch_id)
+                if unforeseen > self.bounds.tries:
+                    break  # nor could its end be written: the next process takes it up
             await asyncio.sleep(pause_s(self._tries[batch_id] + 2, AGAIN_S_MAX))
         del self._tries[batch_id]
 

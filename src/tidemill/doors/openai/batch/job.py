@@ -107,6 +107,11 @@ class Job:
         finally:
             await self._let_go()
 
+    async def fail(self, code: str, message: str) -> None:
+        """End it as it is; what was answered stays in its files. Not while it runs."""
+        self._refuse(code, message)
+        await self._enter("failed")
+
     async def _let_go(self) -> None:
         for task in self._tasks:
             task.cancel()
