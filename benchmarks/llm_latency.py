@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import orjson
 from common import HERE, BenchmarkFailed, Tidemill
-from llm_sides import Prompts, Streaming
+from llm_sides import OpenAIServer, Prompts
 from llm_told import Claim, Found, Row
 
 from tidemill.client import load_open
@@ -29,7 +29,7 @@ BESIDE = "/v2/models/half/infer"
 STOP_S_MAX = 15.0
 
 
-async def prefix(ours: Streaming, prompts: Callable[[int, int], Prompts], rounds: int) -> Found:
+async def prefix(ours: OpenAIServer, prompts: Callable[[int, int], Prompts], rounds: int) -> Found:
     """`prompts` makes so many of so many tokens."""
     ratios: list[float] = []
     colds: list[float] = []
@@ -52,7 +52,7 @@ async def prefix(ours: Streaming, prompts: Callable[[int, int], Prompts], rounds
 
 
 async def beside(
-    service: Tidemill, ours: Streaming, prompts: Callable[[int], Prompts], rounds: int, new: int, seconds: float
+    service: Tidemill, ours: OpenAIServer, prompts: Callable[[int], Prompts], rounds: int, new: int, seconds: float
 ) -> Found:
     """A small model of the same service, asked at even times, while nothing and while much is generated."""
     ratios: list[float] = []
@@ -94,7 +94,7 @@ async def _asked(service: Tidemill, seconds: float) -> tuple[float, float]:
 
 
 @contextmanager
-def _generating(ours: Streaming, bodies: list[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def _generating(ours: OpenAIServer, bodies: list[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """`llm_load.py` at work, every place taken."""
     told = {"url": ours.url + words.PATH, "headers": ours.headers, "in_flight": GENERATING}
     told["bodies"] = [each.decode() for each in bodies]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import httpx
 import psutil
 from common import BenchmarkFailed, Tidemill
-from llm_sides import Prompts, Streaming
+from llm_sides import OpenAIServer, Prompts
 from llm_told import Claim, Found, Row
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -30,7 +30,7 @@ GENERATING, RESTARTS = "tidemill_generating", "tidemill_generate_restarts_total"
 
 
 async def recovery(
-    service: Tidemill, ours: Streaming, prompts: Callable[[int], Prompts], kills: int, apart_s: float
+    service: Tidemill, ours: OpenAIServer, prompts: Callable[[int], Prompts], kills: int, apart_s: float
 ) -> Found:
     """Kill it `kills` times, with `apart_s` of quiet service in between."""
     took: list[float] = []
@@ -68,7 +68,7 @@ async def _pause(streams: asyncio.Task[list[str]]) -> None:
     await asyncio.sleep(LOOK_S)
 
 
-async def _streams(ours: Streaming, asked: Prompts) -> list[str]:
+async def _streams(ours: OpenAIServer, asked: Prompts) -> list[str]:
     """The code of the error with which each ends; "" for one that came whole."""
     ends: list[str] = []
 

@@ -79,26 +79,27 @@ class Bare:
 
 
 @dataclass(frozen=True, slots=True)
-class Streaming:
-    """`Side` of a server that speaks OpenAI's dialect: `/v1/completions`, streamed, with usage."""
+class OpenAIServer:
+    """`Side` of a server that speaks OpenAI's dialect: `/v1/completions`, streamed with usage, or whole."""
 
     name: str
     url: str
     headers: dict[str, str]
     server: Server
+    streams: bool = True
 
     async def wave(self, prompts: Prompts, new: int) -> Wave:
         firsts: list[float] = []
         wrong: list[str] = []
 
         def take(answer: Answer) -> None:
-            told = words.told(answer.body) if answer.status == 200 else f"{answer.status} {answer.error}"
-            if isinstance(told, str) or answer.first_s is None:
+            told = self._told(answer) if answer.status == 200 else f"{answer.status} {answer.error}"
+            if isinstance(told, str):
                 wrong.append(f"{told}: {answer.body[:300]!r}")
-            elif told[1] != new:
-                wrong.append(f"{told[1]} tokens instead of {new}")
+            elif told != new:
+                wrong.append(f"{told} tokens instead of {new}")
             else:
-                firsts.append(answer.first_s)
+                firsts.append(answer.first_s or 0.0)
 
         result = await load.run(
             self.url + words.PATH,
@@ -108,26 +109,26 @@ class Streaming:
             requests=len(prompts),
             on_answer=take,
             retries=Retries(answer_s_max=ANSWER_S_MAX),
-            streamed=True,
+            streamed=self.streams,
         )
         if wrong or len(firsts) != len(prompts):
             raise BenchmarkFailed(
                 f"{self.name}: {len(firsts)} of {len(prompts)} came; {wrong[:1]}\n{self.server.log_tail()}"
             )
-        return Wave(new * len(prompts) / result.wall_s, firsts)
+        return Wave(new * len(prompts) / result.wall_s, firsts if self.streams else [])
+
+    def _told(self, answer: Answer) -> int | str:
+        """The tokens of an answer, or what is wrong with it."""
+        if not self.streams:
+            return int(orjson.loads(answer.body)["usage"]["completion_tokens"])
+        told = words.told(answer.body)
+        return told if isinstance(told, str) else "without a first event" if answer.first_s is None else told[1]
 
     def body(self, prompt: Prompt, new: int) -> bytes:
-        return orjson.dumps(
-            {
-                "model": MODEL,
-                "prompt": list(prompt),
-                "max_tokens": new,
-                "ignore_eos": True,
-                "temperature": 0,
-                "stream": True,
-                "stream_options": {"include_usage": True},
-            }
-        )
+        asked = {"model": MODEL, "prompt": list(prompt), "max_tokens": new, "ignore_eos": True, "temperature": 0}
+        if self.streams:
+            asked |= {"stream": True, "stream_options": {"include_usage": True}}
+        return orjson.dumps(asked)
 
     def resident_bytes(self) -> int:
         return resident_bytes(self.server.pid)
@@ -153,7 +154,7 @@ def bare(file: Path, threads: int, running_max: int) -> Iterator[Bare]:
 
 
 @contextmanager
-def llama_cpp(binary: Path, file: Path, threads: int, slots: int) -> Iterator[Streaming]:
+def llama_cpp(binary: Path, file: Path, threads: int, slots: int) -> Iterator[OpenAIServer]:
     """With as many slots as requests, `CONTEXT_TOKENS` each; and without the cache beside the slots, which takes
     memory and copies what no prompt here asks for again."""
     port = free_port()
@@ -162,7 +163,7 @@ def llama_cpp(binary: Path, file: Path, threads: int, slots: int) -> Iterator[St
     command += ["--ctx-size", str(slots * CONTEXT_TOKENS), "--cache-ram", "0", "--no-ui"]
     base = f"http://{HOST}:{port}"
     with Server(f"llama.cpp with {slots} slots", command, [answers_http(f"{base}/health")]) as server:
-        yield Streaming("llama.cpp's server", base, {}, server)
+        yield OpenAIServer("llama.cpp's server", base, {}, server)
 
 
 def llama_cpp_version(binary: Path) -> str:

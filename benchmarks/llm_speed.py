@@ -36,14 +36,20 @@ class Taken:
 
 
 async def speed(
-    bare: Side, ours: Side, llama: Mapping[int, Side], prompts: Callable[[int], Prompts], rounds: int, new: int
+    bare: Side,
+    ours: Side,
+    whole: Side,
+    llama: Mapping[int, Side],
+    prompts: Callable[[int], Prompts],
+    rounds: int,
+    new: int,
 ) -> Found:
-    """`llama` has a server for each number in flight, or nothing where there is none. `prompts` makes so many, each
-    unlike all before."""
+    """`whole` is `ours`, which does not stream. `llama` has a server for each number in flight, or nothing where there
+    is none. `prompts` makes so many, each unlike all before."""
     taken: dict[tuple[str, int], Taken] = {}
     for turn in range(-1, rounds):  # one to warm up, which is not kept
         for count, waves in IN_FLIGHT.items():
-            sides = [bare, ours, *([llama[count]] if llama else [])]
+            sides = [bare, ours, whole, *([llama[count]] if llama else [])]
             place = (turn + 1) % len(sides)
             for side in (*sides[place:], *sides[:place]):
                 asked = [prompts(count) for _ in range(waves if turn >= 0 else 1)]
@@ -54,18 +60,26 @@ async def speed(
             told = [f"{name} at {count}: {each.per_s[-1]:.1f}" for (name, count), each in taken.items()]
             print(f"round {turn + 1} of {rounds}, tokens/s: " + ", ".join(told), flush=True)
     peer = next(iter(llama.values()), None)
-    resident = {each.name: each.resident_bytes() for each in (bare, ours, *([llama[max(IN_FLIGHT)]] if llama else []))}
+    resident = {
+        each.name: each.resident_bytes() for each in (bare, ours, whole, *([llama[max(IN_FLIGHT)]] if llama else []))
+    }
     rows = [_row(name, count, each, resident[name]) for (name, count), each in taken.items()]
-    return Found(_claims(taken, bare.name, ours.name, peer.name if peer else None), rows)
+    return Found(_claims(taken, bare.name, ours.name, whole.name, peer.name if peer else None), rows)
 
 
-def _claims(taken: Mapping[tuple[str, int], Taken], bare: str, ours: str, llama: str | None) -> list[Claim]:
-    def ratios(count: int, baseline: str) -> list[float]:
-        pairs = zip(taken[ours, count].per_s, taken[baseline, count].per_s, strict=True)
+def _claims(taken: Mapping[tuple[str, int], Taken], bare: str, ours: str, whole: str, llama: str | None) -> list[Claim]:
+    def ratios(count: int, baseline: str, subject: str = ours) -> list[float]:
+        pairs = zip(taken[subject, count].per_s, taken[baseline, count].per_s, strict=True)
         return [mine / theirs for mine, theirs in pairs]
 
     claims = [
-        Claim(f"tokens/s through HTTP, {count} in flight, of {bare}", ratios(count, bare), OF_BARE_MIN, least=True)
+        Claim(
+            f"tokens/s through HTTP, {how}, {count} in flight, of {bare}",
+            ratios(count, bare, subject),
+            OF_BARE_MIN,
+            least=True,
+        )
+        for how, subject in (("whole answers", whole), ("streamed", ours))
         for count in IN_FLIGHT
     ]
     if llama is None:

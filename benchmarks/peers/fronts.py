@@ -78,8 +78,8 @@ def difference(ours: Sequence[Point], theirs: Sequence[Point], worst_loss: float
     sides = []
     for points in (ours, theirs):
         costs = [each.cost for each in points]
-        drawn = np.array([each.drawn for each in points]).reshape(len(points), -1)
-        sides.append([hypervolume(list(losses), costs, worst_loss) for losses in drawn.T] or [0.0] * DRAWS)
+        drawn = np.array([each.drawn for each in points]).reshape(len(points), DRAWS)
+        sides.append([hypervolume(list(losses), costs, worst_loss) for losses in drawn.T])
     low, high = np.percentile(np.subtract(sides[0], sides[1]), (2.5, 97.5))
     return found, float(low), float(high)
 

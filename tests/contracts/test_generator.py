@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import pytest_asyncio
@@ -272,6 +273,18 @@ async def test_several_choices_each_end_once_and_are_counted_together(subject: S
     assert [said.finish(each) for each in range(3)] == ["length"] * 3
     assert said.usage.completion_tokens == 24
     assert said.usage.prompt_tokens == (await say(subject, Tokenise(text=PROMPT))).usage.prompt_tokens
+
+
+async def test_an_answer_that_nobody_reads_along_is_the_same(subject: Subject) -> None:
+    work = Generate(prompt=PROMPT, choices=2, sampling=greedy(ignore_eos=True, stop=("\0",)))
+    streamed = await say(subject, work)
+    whole = await say(subject, msgspec.structs.replace(work, stream=False))
+    for choice in range(2):
+        assert whole.text(choice) == streamed.text(choice)
+        assert whole.finish(choice) == streamed.finish(choice)
+        assert [t for d in whole.of(choice) for t in d.tokens] == [t for d in streamed.of(choice) for t in d.tokens]
+    assert whole.usage == streamed.usage
+    assert len(whole.pieces) <= len(streamed.pieces)
 
 
 async def test_characters_are_never_split(subject: Subject) -> None:

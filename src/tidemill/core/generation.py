@@ -49,6 +49,7 @@ class Generate(msgspec.Struct, frozen=True, gc=False):
 
     Exactly one of `messages` (chat: OpenAI's message objects, worded by the model's own template, which may be given
     `tools`: OpenAI's tool objects), `prompt` (text as it is) and `tokens` is given; `choices` are drawn from it.
+    Where it does not `stream`, all words but the first may come together at the end, which costs less.
     """
 
     messages: tuple[dict[str, Any], ...] = ()
@@ -58,6 +59,7 @@ class Generate(msgspec.Struct, frozen=True, gc=False):
     choices: int = 1
     sampling: Sampling = Sampling()
     constraint: Constraint | None = None
+    stream: bool = True
 
 
 class Embed(msgspec.Struct, frozen=True, gc=False):

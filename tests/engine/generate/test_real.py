@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -118,6 +119,15 @@ async def test_after_200_streams_half_of_them_cut_nothing_is_held_and_all_is_ans
     await quiet(model)
     assert len(asyncio.all_tasks()) == tasks_before
     assert [await say(model, greedy(prompt)) for prompt in PROMPTS] == before
+
+
+async def test_where_nobody_reads_along_words_come_twice_the_first_and_all_others(model: ChildGenerator) -> None:
+    work = greedy("The tide", 12, ignore_eos=True)
+    async with model.run(asked(msgspec.structs.replace(work, stream=False))) as pieces:
+        told = [piece async for piece in pieces]
+    assert [bool(piece.deltas) for piece in told] == [True] * len(told)
+    assert len(told) == 2
+    assert "".join(delta.text for piece in told for delta in piece.deltas) == await say(model, work)
 
 
 async def test_kill_under_load_fails_its_answers_clearly_and_the_next_are_answered(model: ChildGenerator) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
 import orjson
 
 from tidemill.core.contracts import Served
-from tidemill.core.generation import Delta
+from tidemill.core.generation import Delta, Generate
 from tidemill.core.request import Usage, Work
 from tidemill.core.tensor import Tensors
 
@@ -65,6 +66,13 @@ class Asked(Protocol):
         """The answer as plain JSON values."""
 
     def teller(self, about: About) -> Teller: ...
+
+
+def works(asked: Asked) -> Sequence[Work]:
+    """Its pieces of work, which stream where it does."""
+    if asked.stream:
+        return asked.works
+    return [msgspec.structs.replace(each, stream=False) if isinstance(each, Generate) else each for each in asked.works]
 
 
 def event(value: Any) -> bytes:

@@ -20,7 +20,7 @@ from tidemill.core.request import Caller, InferenceRequest
 from tidemill.doors import way
 from tidemill.doors.head import Head, Receive, Scope, Send, read_body
 from tidemill.doors.openai import errors
-from tidemill.doors.openai.asked import About, Asked, Whole
+from tidemill.doors.openai.asked import About, Asked, Whole, works
 from tidemill.doors.openai.bounds import Limits
 from tidemill.doors.openai.events import Events
 from tidemill.doors.openai.fields import Fields
@@ -146,7 +146,7 @@ class _Turn:
         head = self.head
         until = way.deadline(head.timeout_s, self._limits.timeout_s)
         made = []
-        for index, work in enumerate(asked.works):
+        for index, work in enumerate(works(asked)):
             more = f"-{index}" if index else ""
             given = f"{head.given_id}{more}" if head.given_id else ""
             made.append(way.inference_request(caller, served, work, given, f"{head.request_id}{more}", body, until))

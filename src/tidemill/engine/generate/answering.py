@@ -46,6 +46,9 @@ class Answering:
         self._choices = [Choice(index, Words(pipeline.spelling, stops)) for index in range(work.choices)]
         self._later: list[Choice] = []
         self._open = 0
+        self._stream = work.stream
+        self._kept: list[Delta] = []
+        self._begun = False
 
     def begin(self) -> None:
         """Begin the first choice; the others follow its first token, when the prompt's work can be shared."""
@@ -68,8 +71,17 @@ class Answering:
         drawn = sum(choice.tokens for choice in self._choices)
         return Usage(prompt_tokens=len(self.prompt), completion_tokens=drawn)
 
-    def deltas(self) -> Iterator[Delta]:
-        """What the last step brought. Raises `EngineFailed` where the cache could not hold it."""
+    def deltas(self) -> tuple[Delta, ...]:
+        """What is to be told after the last step: what it brought or, where nobody reads along, nothing between the
+        first words and the end. Raises `EngineFailed` where the cache could not hold it."""
+        self._kept += self._brought()
+        if self._begun and not self._stream and not self.over:
+            return ()
+        told, self._kept = tuple(self._kept), []
+        self._begun = self._begun or bool(told)
+        return told
+
+    def _brought(self) -> Iterator[Delta]:
         for choice in self._choices:
             if choice.handle is not None and (delta := self._read(choice)) is not None:
                 yield delta

@@ -32,7 +32,7 @@ from tidemill.core.errors import (
 )
 from tidemill.core.request import Caller, InferenceRequest
 from tidemill.doors import way
-from tidemill.doors.openai.asked import About, Asked, Whole
+from tidemill.doors.openai.asked import About, Asked, Whole, works
 from tidemill.doors.openai.batch import line
 from tidemill.doors.openai.batch.journal import Journal
 from tidemill.doors.openai.batch.lines import Lines, TooManyLines
@@ -328,7 +328,7 @@ class Job:
         charges = [line.charge_id(batch_id, number, index) for index in range(len(asked.works))]
         requests = [
             InferenceRequest(served.name, served.version, work, request_id, charge, until, batch=True)
-            for work, charge in zip(asked.works, charges, strict=True)
+            for work, charge in zip(works(asked), charges, strict=True)
         ]
         about = About(str(fields.values["model"]), request_id, int(time.time()), served)
 
