@@ -31,6 +31,8 @@ def test_the_start_line_is_understood_in_each_of_its_spellings(line: list[str]) 
     assert read.flags["rest_api_port"] == 9000
     assert read.flags["port"] == tf_words.GRPC_PORT
     assert read.flags["no_auth"] is True
+    assert read.flags["http_port"] == 9000
+    assert read.flags["grpc_host"] == "127.0.0.1"
 
 
 def test_without_a_name_the_model_is_called_default() -> None:
@@ -39,6 +41,24 @@ def test_without_a_name_the_model_is_called_default() -> None:
 
 def test_own_words_of_serve_are_no_start_line() -> None:
     assert not tf_words.is_start_line(["half", "--http-port", "8000", "--rest-port"])
+    assert not tf_words.is_start_line(["half", "--rest-api-port", "9000"])
+    assert not tf_words.is_start_line(["--models", ".", "--rest-api-port=9001", "--port", "9002"])
+
+
+def test_without_a_port_for_rest_the_one_for_grpc_answers_both() -> None:
+    flags = tf_words.read(["--model_base_path=/m", "--port=8600"]).flags
+    assert flags["http_port"] == flags["port"] == 8600
+
+
+def test_keys_are_asked_for_where_a_file_names_some() -> None:
+    flags = tf_words.read([*PRINTED, "-auth_key_file", "keys.txt"]).flags
+    assert (flags["auth_key_file"], flags["no_auth"]) == ("keys.txt", False)
+
+
+@pytest.mark.parametrize("name", sorted(tf_words.WITHOUT_EFFECT))
+def test_each_flag_without_effect_is_taken_with_a_value_and_told(name: str) -> None:
+    (note,) = tf_words.read([*PRINTED, f"--{name}=1"]).notes
+    assert note.startswith(f"--{name} has no effect: ")
 
 
 def test_flags_without_effect_are_told_with_the_reason() -> None:
@@ -83,6 +103,7 @@ def test_number_of_load_threads_is_one_at_least(given: str) -> None:
         ([*PRINTED, "--port=many"], "--port=many: expected a whole number"),
         ([*PRINTED, "--port"], "--port wants a value"),
         ([*PRINTED, "half"], "'half' is no flag"),
+        ([*PRINTED, "--platform_config_file=/p"], "--platform_config_file is not followed: .*leave it out"),
     ],
     ids=str,
 )

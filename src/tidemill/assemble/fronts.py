@@ -89,7 +89,8 @@ class Fronts:
         settings = self._settings
         grpc_server.native_engine(settings, self._inside is not None)  # told here, before it fails in a child
         if settings.grpc_port:
-            bind(settings.host, settings.grpc_port, "--grpc-port").close()  # in our words, before it fails in a child
+            host = settings.grpc_host or settings.host
+            bind(host, settings.grpc_port, "--grpc-port").close()  # in our words, before it fails in a child
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(each.run(self._greet)) for each in self.all]
         self._tasks += [loop.create_task(self._publish_changes()), loop.create_task(self._watch())]

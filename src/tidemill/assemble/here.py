@@ -79,7 +79,7 @@ class Here:
         self._sweeping = asyncio.create_task(self._http.sweep())
         self._grpc, self._grpc_port = await grpc_server.start(
             self._service,
-            settings.host,
+            settings.grpc_host or settings.host,
             settings.grpc_port,
             settings,
             self._is_ready,
@@ -87,7 +87,7 @@ class Here:
             None if inside is None else inside.grpc,
         )
         if inside is None:
-            self._http.relay.to(settings.host, self._grpc_port)
+            self._http.relay.to(settings.grpc_host or settings.host, self._grpc_port)
         else:
             self._http.relay.to_path(inside.grpc)
 

@@ -23,6 +23,7 @@ from tidemill.assemble.exposure import check_exposure
 from tidemill.assemble.fronts import Fronts
 from tidemill.assemble.here import Entry, Here
 from tidemill.assemble.inside import Inside
+from tidemill.assemble.key_file import follow_key_file
 from tidemill.assemble.readiness import unready
 from tidemill.assemble.view import View
 from tidemill.core import certificates, registry
@@ -149,15 +150,18 @@ class Owner:
         self.renewal = None if paths is None else certificates.Renewal(paths)
         self.inside = None if paths is None else Inside()
         shared = settings.fronts > 0
-        self._listener = bind(settings.host, settings.http_port, "--http-port", shared=shared)
-        self.http_port: int = self._listener.getsockname()[1]
         aliases = {settings.rest_api_port: "--rest_api_port", settings.port: "--port"}
+        flag = aliases.get(settings.http_port or -1, "--http-port")
+        self._listener = bind(settings.host, settings.http_port, flag, shared=shared)
+        self.http_port: int = self._listener.getsockname()[1]
         self.alias_ports = [port for port in aliases if port not in {0, self.http_port}]
         self._listeners = [
             self._listener,
             *(bind(settings.host, port, aliases[port], shared=shared) for port in self.alias_ports),
         ]
         self.console = ConsoleProcess(settings, paths)
+        if not settings.no_auth:
+            follow_key_file(self._writer, settings.auth_key_file)
         self.keys = (
             Open()
             if settings.no_auth

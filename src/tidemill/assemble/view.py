@@ -49,7 +49,7 @@ class View:
                 "draining": owner.draining,
                 "reasons": reasons,
                 "http_url": owner.http_url,
-                "grpc_address": f"{settings.host}:{owner.grpc_port}",
+                "grpc_address": f"{settings.grpc_host or settings.host}:{owner.grpc_port}",
                 "auth": not settings.no_auth,
                 "charging": not settings.no_charge,
                 "in_flight": owner.gate.in_flight,

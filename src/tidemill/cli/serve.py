@@ -61,7 +61,7 @@ def _start(arguments: list[str]) -> None:
     log.set_up(settings.log_format, settings.log_level)
     for note in line.notes:
         click.echo(note, err=True)
-    assemble.serve(settings, line.models, banner)
+    assemble.serve(settings, line.models, banner_of_start_line)
 
 
 def ready_json(owner: Owner) -> None:
@@ -72,16 +72,31 @@ def ready_json(owner: Owner) -> None:
 
 def banner(owner: Owner) -> None:
     """What a person wants to know first."""
+    settings = owner.settings
+    click.echo(f"REST     {owner.http_url}")
+    click.echo(f"gRPC     {settings.grpc_host or settings.host}:{owner.grpc_port}")
+    for port in owner.alias_ports:
+        click.echo(f"both     {settings.host}:{port}")
+    _say_besides(owner)
+
+
+def banner_of_start_line(owner: Owner) -> None:
+    """As `banner`, with the ports that were asked for: each of them answers REST and gRPC."""
+    settings = owner.settings
+    for port in (owner.http_port, *owner.alias_ports):
+        click.echo(f"{'gRPC' if port == settings.port else 'REST':7}  {settings.host}:{port}")
+    _say_besides(owner)
+
+
+def _say_besides(owner: Owner) -> None:
     from tidemill.deploy.local import State
 
-    replicas = owner.fleet.replicas()
-    serving = [each for each in replicas if each.state is State.AVAILABLE]
-    click.echo(f"REST     {owner.http_url}")
-    click.echo(f"gRPC     {owner.settings.host}:{owner.grpc_port}")
-    for port in owner.alias_ports:
-        click.echo(f"both     {owner.settings.host}:{port}")
+    if owner.settings.grpc_socket_path:
+        click.echo(f"gRPC     unix:{owner.settings.grpc_socket_path}")
     if owner.console.port:
         click.echo(f"console  {owner.http_url}/console")
+    replicas = owner.fleet.replicas()
+    serving = [each for each in replicas if each.state is State.AVAILABLE]
     for each in replicas:
         if each.state is State.AVAILABLE:
             takes = ", ".join(map(str, each.signature.inputs))
@@ -90,6 +105,8 @@ def banner(owner: Owner) -> None:
             click.echo(f"model    {each.name} version {each.version} on {each.engine_name}: {takes}")
         else:
             click.echo(click.style(f"refused  {each.name} version {each.version}: {each.reason}", fg="red"))
-    if not serving:
+    if not serving and not replicas:
         hint = "name one (`tidemill serve PATH`), or fill --models DIR with DIR/NAME/VERSION/..."
         click.echo(f"no model is served: {hint}")
+    elif not serving:
+        click.echo("no model is served: each was refused, for the reason above")

@@ -36,26 +36,58 @@ WITHOUT_EFFECT = {
     "xla_cpu_compilation_enabled": "there is no XLA",
     "grpc_channel_arguments": "the bounds of gRPC are settings",
     "num_unload_threads": "models are unloaded one after the other",
+    "max_num_load_retries": "a model that was refused is tried again when its files change, or when it is asked for",
+    "load_retry_interval_micros": "a model that was refused is tried again when its files change",
+    "flush_filesystem_caches": "the system's cache of files is left to the system",
+    "rest_api_enable_cors_support": "no page of another origin may ask; put a proxy before it that says which may",
+    "saved_model_tags": "of a SavedModel the graph with the tag `serve` is read",
+    "per_process_gpu_memory_fraction": "memory of a GPU is taken as it is needed",
+    "enable_signature_method_name_check": "every door asks for the tensors that it needs",
+    "remove_unused_fields_from_bundle_metagraph": "what is not needed is not kept",
+    "prefer_tflite_model": "TensorFlow Lite's models are not read",
+    "use_tflite_model": "TensorFlow Lite's models are not read",
+    "num_tflite_interpreters_per_pool": "TensorFlow Lite's models are not read",
+    "num_tflite_pools": "TensorFlow Lite's models are not read",
+    "enable_grpc_healthcheck_service": "grpc.health.v1.Health always answers",
+    "num_request_iterations_for_warmup": "a model is warmed up until it is as quick as it gets",
+    "thread_pool_factory_config_file": "each engine has its own threads; see `threads`",
+    "enable_profiler": "there is no TensorFlow profiler; traces go to `otlp_endpoint`",
 }
 """Flags that ask for nothing we would do otherwise, with the reason, which is told once."""
+REFUSED = {
+    "platform_config_file": "it sets up TensorFlow's sessions; `engine`, `threads` and each model's tidemill.toml do"
+    " that here",
+}
+"""Flags that ask for what is not done, with what does it instead."""
 OWN = (
-    "host", "insecure", "max_batch", "data_dir", "log_format", "log_level", "engine", "instances", "threads",
-    "ssl_config_file", "model_config_file", "allow_version_labels_for_unavailable_models",
+    "auth_key_file", "grpc_socket_path", "host", "insecure", "max_batch", "data_dir", "log_format", "log_level",
+    "engine", "instances", "threads", "ssl_config_file", "model_config_file",
+    "allow_version_labels_for_unavailable_models",
 )  # fmt: skip
 """Settings of ours that may stand beside them."""
 BOOLS = frozenset(
     {
         "allow_version_labels_for_unavailable_models",
         "enable_batching",
+        "enable_grpc_healthcheck_service",
         "enable_model_warmup",
+        "enable_profiler",
+        "enable_signature_method_name_check",
+        "flush_filesystem_caches",
         "insecure",
+        "prefer_tflite_model",
+        "remove_unused_fields_from_bundle_metagraph",
+        "rest_api_enable_cors_support",
+        "use_tflite_model",
         "xla_cpu_compilation_enabled",
     }
 )
-KNOWN = frozenset({"model_name", "model_base_path", *TAKEN, *WITHOUT_EFFECT, *OWN, *FILES})
-MARKS = ("model_name", "model_base_path", "rest_api_port")
-OWN_MARK = "model_config_file"
-"""By these a start line is recognised; by the last as they spell it, since it is a word of ours too."""
+KNOWN = frozenset({"model_name", "model_base_path", *TAKEN, *WITHOUT_EFFECT, *REFUSED, *OWN, *FILES})
+MARKS = ("model_name", "model_base_path")
+OWN_MARKS = ("model_config_file", "rest_api_port")
+"""By these a start line is recognised; by the last as they spell it, since they are words of ours too."""
+INSIDE = "127.0.0.1"
+"""Where gRPC's own port is, which nobody asked for: the ports that were asked for pass gRPC on there."""
 
 
 class StartLine(NamedTuple):
@@ -70,21 +102,25 @@ class StartLine(NamedTuple):
 def is_start_line(arguments: Sequence[str]) -> bool:
     """Whether `arguments` of `serve` are TensorFlow Serving's."""
     words = [each for each in arguments if each.startswith("-")]
-    return any(_split(word)[0] in MARKS or word.lstrip("-").partition("=")[0] == OWN_MARK for word in words)
+    return any(_split(word)[0] in MARKS or word.lstrip("-").partition("=")[0] in OWN_MARKS for word in words)
 
 
 def read(arguments: Sequence[str]) -> StartLine:
     """Raises `InvalidSetting` for a flag that is unknown or has no sensible value, and for no model."""
     given = _given(arguments)
-    flags: dict[str, Any] = {"http_port": 0, "grpc_port": 0, "no_console": True, "no_auth": True, "port": GRPC_PORT}
+    flags: dict[str, Any] = {"grpc_host": INSIDE, "grpc_port": 0, "no_console": True, "port": GRPC_PORT}
     notes = []
     for name, value in given.items():
         if name in TAKEN:
             flags[TAKEN[name]] = _number(name, value)
         elif name in WITHOUT_EFFECT:
             notes.append(f"--{name} has no effect: {WITHOUT_EFFECT[name]}")
+        elif name in REFUSED:
+            raise InvalidSetting(f"--{name} is not followed: {REFUSED[name]}; leave it out")
         elif name in OWN:
             flags[name] = value.lower() not in {"false", "0"} if name in BOOLS else value
+    flags["http_port"] = flags.get("rest_api_port") or flags["port"]  # one of those asked for, and no third
+    flags["no_auth"] = not given.get("auth_key_file")
     if given.get("ssl_config_file"):
         notes.append("--ssl_config_file secures REST too; TensorFlow Serving leaves it in the clear: ask with https://")
     if "loads_max" in flags:

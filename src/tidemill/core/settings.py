@@ -54,6 +54,8 @@ class Settings:
     host: str = _setting("127.0.0.1", "Address to listen on. A public one wants keys, or --insecure.")
     http_port: int = _setting(8000, "Port for REST; 0 picks a free one.", at_least=0, at_most=65535)
     grpc_port: int = _setting(8001, "Port for gRPC; 0 picks a free one.", at_least=0, at_most=65535)
+    grpc_host: str = _setting("", "Address of gRPC's own port, where it is not that of `host`.")
+    grpc_socket_path: str = _setting("", "Unix socket at which gRPC answers too, in the clear, to this user alone.")
     rest_api_port: int = _setting(
         0, "TensorFlow Serving's port for REST; answers gRPC too. 0: none.", at_least=0, at_most=65535
     )
@@ -87,6 +89,7 @@ class Settings:
     )
     # who
     no_auth: bool = _setting(False, "Ask for no key; allowed on loopback, or with --insecure.")
+    auth_key_file: str = _setting("", "File of further keys, a line for each: TENANT:KEY.")
     insecure: bool = _setting(False, "Allow a public address without keys or TLS.")
     tls_cert: str = _setting("", "Certificate chain (PEM file) of every port; with --tls-key it turns TLS on.")
     tls_key: str = _setting("", "Private key (PEM file) of --tls-cert, without a passphrase.")

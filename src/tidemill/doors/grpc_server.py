@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,9 @@ from tidemill.serve.answer import Service
 
 PING_INTERVAL_MS_MIN = 10_000
 PING_STRIKES_MAX = 5
+SOCKET_MODE = 0o600
+SOCKET_PATH_BYTES_MAX = 107
+"""What Linux takes: unix(7)."""
 
 
 def options(settings: Settings) -> list[tuple[str, int]]:
@@ -107,6 +112,31 @@ def handlers(calls: Calls) -> Handlers:
     return (*dialects, grpc_health.handler(calls, services), *grpc_reflection.handlers(calls, services))
 
 
+def _own_socket(settings: Settings) -> Path | None:
+    """Where gRPC listens besides, free of what a service before has left there. Raises `InvalidSetting`."""
+    if not settings.grpc_socket_path:
+        return None
+    path = Path(settings.grpc_socket_path).expanduser().absolute()
+    told = f"--grpc-socket-path {path}"
+    if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
+        raise InvalidSetting(f"{told}: a socket's path has {SOCKET_PATH_BYTES_MAX} bytes at most; choose a shorter one")
+    if not path.parent.is_dir():
+        raise InvalidSetting(f"{told}: there is no folder {path.parent}; make it, or choose another")
+    if not path.exists():
+        return path
+    if not path.is_socket():
+        raise InvalidSetting(f"{told}: something else lies there; remove it, or choose another path")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return path
+        except OSError as error:
+            raise InvalidSetting(f"{told}: {error}; choose another path") from error
+    raise InvalidSetting(f"{told}: another service listens there; choose another path")
+
+
 async def start(
     service: Service,
     host: str,
@@ -120,22 +150,27 @@ async def start(
     """A server that answers, and its port (a free one for 0). The caller stops it.
 
     `is_ready` tells `ServerReady`; `wrap` may put itself before the methods. With `renewal` the port speaks TLS;
-    `inside` is a Unix socket to listen at besides, in the clear, in a folder that nobody else enters. Raises
-    `InvalidSetting` for a port that cannot be had, `MissingPart`.
+    `inside` is a Unix socket to listen at besides, in the clear, in a folder that nobody else enters; so is the
+    setting `grpc_socket_path`, wherever that lies. Raises `InvalidSetting` for a port that cannot be had,
+    `MissingPart`.
     """
     if port:
         bind(host, port, "--grpc-port").close()  # in our words, where gRPC would also write its own to stderr
     calls = Calls(service, settings, is_ready)
     methods = handlers(calls)
     server = _server(settings, methods, wrap(methods), renewal is not None)
+    own = _own_socket(settings)
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         bound = (
             server.add_insecure_port(place) if renewal is None else server.add_secure_port(place, credentials(renewal))
         )
-        if inside is not None:
-            server.add_insecure_port(f"unix:{inside}")
+        for path in filter(None, (inside, own)):
+            place = f"unix:{path}"
+            server.add_insecure_port(place)
     except RuntimeError as error:
         raise InvalidSetting(f"{place} cannot be listened on: {error}; choose another with --grpc-port") from error
     await server.start()
+    if own is not None:
+        own.chmod(SOCKET_MODE)
     return GrpcServer(server, calls), bound

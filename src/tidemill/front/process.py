@@ -127,7 +127,7 @@ async def run(link: socket.socket, bounds: Bounds, listeners: Sequence[socket.so
     except asyncio.CancelledError:
         return  # the owner is gone before it had said anything
     settings = from_plain(welcome.settings)
-    owner.host, owner.inside = settings.host, welcome.inside
+    owner.host, owner.inside = settings.grpc_host or settings.host, welcome.inside
     logs.set_up(settings.log_format, settings.log_level)
     traces = registry.load("trace.otlp")(settings, __version__) if settings.otlp_endpoint else None
     front = Front(owner, peer, settings, welcome)
@@ -183,7 +183,7 @@ class Front:
         port = self._welcome.grpc_port or settings.grpc_port
         server, bound = await grpc_server.start(
             self.service,
-            settings.host,
+            settings.grpc_host or settings.host,
             port,
             settings,
             lambda: owner.mirror.ready,

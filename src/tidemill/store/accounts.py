@@ -33,6 +33,18 @@ def revoke_key(connection: sqlite3.Connection, key_id: str) -> bool:
     return connection.execute("SELECT 1 FROM keys WHERE id = ?", (key_id,)).fetchone() is not None
 
 
+def suspend_key(connection: sqlite3.Connection, key_id: str, label: str) -> None:
+    """Revoke a key for as long as `resume_key` is not called; `label` takes its label's place."""
+    connection.execute(
+        "UPDATE keys SET revoked_at = ?, label = ? WHERE id = ? AND revoked_at IS NULL",
+        (int(time.time()), label, key_id),
+    )
+
+
+def resume_key(connection: sqlite3.Connection, key_id: str, label: str) -> None:
+    connection.execute("UPDATE keys SET revoked_at = NULL, label = ? WHERE id = ?", (label, key_id))
+
+
 def all_keys(connection: sqlite3.Connection) -> list[KeyRecord]:
     """Every key, revoked ones included, oldest first."""
     found = connection.execute(
