@@ -191,14 +191,45 @@ async def test_an_error_names_its_stage(fleet: LocalFleet) -> None:
         await answer(fleet, asked("b-lower"))
 
 
-async def test_a_stage_that_was_unloaded_is_told_and_its_coming_back_mends_it(fleet: LocalFleet) -> None:
-    for package in (adding("a"), chain("aa", stage("a"))):
+async def test_it_steps_back_while_a_stage_is_missing_and_with_it_those_that_ask_it(fleet: LocalFleet) -> None:
+    for package in (adding("a"), chain("aa", stage("a")), chain("more", stage("aa", outputs={"x": "x"}))):
         await fleet.load(package)
+    held = fleet.find("aa")
     await fleet.unload("a", 1)
-    with pytest.raises(ModelNotReady, match=r"stage 1 \(a\): there is no model 'a'"):
+    with pytest.raises(ModelNotReady, match="'aa' version 1 is FAILED: its stage 'a' does not serve: there is no"):
+        fleet.find("aa")
+    with pytest.raises(ModelNotReady, match="'more' version 1 is FAILED: its stage 'aa' does not serve"):
+        fleet.find("more")
+    with pytest.raises(ModelNotReady, match=r"stage 1 \(a\): there is no model 'a'"):  # who found it before
         await answer(fleet, asked("aa"))
     await fleet.load(adding("a"))
-    assert (await answer(fleet, asked("aa"))).tensors["x"].shape == (2, 2)
+    assert fleet.find("aa") is held
+    assert (held.reason, fleet.find("more").state) == ("", "AVAILABLE")
+    assert (await answer(fleet, asked("more"))).tensors["x"].shape == (2, 2)
+
+
+async def test_it_waits_while_the_only_other_version_of_a_stage_is_being_loaded(fleet: LocalFleet) -> None:
+    for package in (adding("a"), chain("aa", stage("a"))):
+        await fleet.load(package)
+    fleet.announce(adding("a", 2))
+    await fleet.unload("a", 1)
+    with pytest.raises(ModelNotReady, match="is LOADING: a stage of it is being loaded"):
+        fleet.find("aa")
+    await fleet.load(adding("a", 2))
+    assert fleet.find("aa").state is State.AVAILABLE
+
+
+async def test_it_steps_back_while_a_stage_s_label_is_gone(fleet: LocalFleet) -> None:
+    await fleet.load(adding("a"))
+    fleet.label("a", {"new": 1})
+    ensemble = await fleet.load(chain("aa", stage("a", label="new")))
+    fleet.label("a", {})
+    assert (ensemble.state, ensemble.reason) == (
+        "FAILED",
+        "its stage 'a' does not serve: model 'a' has no label 'new'; its labels are none",
+    )
+    fleet.label("a", {"new": 1})
+    assert fleet.find("aa") is ensemble
 
 
 async def test_each_element_is_asked_and_they_are_batched_together(fleet: LocalFleet) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from serving import Server
-from small_models import echo
+from serving import Server, eventually
+from small_models import echo, save, times
 from tidemill.assemble.readiness import unready
 
 
@@ -60,3 +60,50 @@ def test_one_refused_model_among_good_ones_is_what_the_setting_says(
         assert told["tidemill_draining"] == 0
         assert 0 < told["tidemill_start_time_seconds"] < 1e11
         assert [name for name in told if name.startswith("tidemill_build_info{")]
+
+
+CHAIN = """
+engine = "ensemble"
+inputs = [{name = "x", datatype = "FP32", shape = [-1, 1]}]
+outputs = [{name = "x", datatype = "FP32", shape = [-1, 1]}]
+
+[[stage]]
+model = "twice"
+outputs = {x = "y"}
+"""
+
+
+def test_an_ensemble_is_as_ready_as_its_stages(tmp_path: Path) -> None:
+    """A stage is unloaded and comes back, then its folder goes and comes back."""
+    models = tmp_path / "models"
+    save(models, "twice", times(2))
+    (models / "chain").mkdir()
+    (models / "chain" / "tidemill.toml").write_text(CHAIN)
+    flags = ("--no-auth", "--no-charge", "--watch-s", "0.05")
+    with Server(models, tmp_path / "data", *flags) as server:
+        ask = server.client
+
+        def ready() -> list[int]:
+            paths = ("/readyz", "/v2/models/chain/ready", "/v2/models/chain/versions/1/ready")
+            return [ask.get(path).status_code for path in paths]
+
+        def state() -> str:
+            told = ask.get("/v1/models/chain").json()["model_version_status"][0]
+            return str(told["state"])
+
+        assert (ready(), state()) == ([200] * 3, "AVAILABLE")
+        ask.post("/v2/repository/models/twice/unload").raise_for_status()
+        assert 200 not in ready()
+        assert state() != "AVAILABLE"
+        answer = ask.post("/v1/models/chain:predict", json={"instances": [[1.0]]})
+        assert (answer.status_code, "its stage 'twice' does not serve" in answer.text) == (503, True)
+        (told,) = [each for each in ask.post("/v2/repository/index", json={}).json() if each["name"] == "chain"]
+        assert (told["state"], "its stage 'twice'" in told["reason"]) == ("UNAVAILABLE", True)
+        ask.post("/v2/repository/models/twice/load").raise_for_status()
+        assert (ready(), state()) == ([200] * 3, "AVAILABLE")
+        (models / "twice").rename(tmp_path / "twice")
+        eventually(lambda: 200 not in ready(), "the ensemble steps back")
+        (tmp_path / "twice").rename(models / "twice")
+        eventually(lambda: ready() == [200] * 3, "the ensemble returns")
+        answer = ask.post("/v1/models/chain:predict", json={"instances": [[1.0]]})
+        assert answer.json() == {"predictions": [[2.0]]}

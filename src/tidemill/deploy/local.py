@@ -112,7 +112,7 @@ class LocalFleet:
         return replica
 
     def _serve(self, replica: Replica) -> None:
-        replica.state = State.AVAILABLE
+        replica.state, replica.reason = State.AVAILABLE, ""
         self._name_newest(replica.name)
         log.info(
             "model loaded",
@@ -142,16 +142,30 @@ class LocalFleet:
         return replica
 
     def _settle(self) -> None:
-        """Let ensembles serve that were only waiting for their stages, in whatever order those came; fail those whose
-        stages failed. Each that is settled may be the stage of another."""
+        """Let ensembles serve whose stages do, in whatever order those came, and step back those that lack one, until
+        it is there again. Each that is settled may be the stage of another."""
         for replica in list(self._replicas.values()):
-            if replica.ensemble is None or replica.state is not State.LOADING:
+            if replica.ensemble is None or replica.state is State.UNLOADING:
                 continue
             reasons = [stages.lacks(each, self.find, self._replicas.values()) for each in replica.package.config.stage]
+            serves = replica.state is State.AVAILABLE
             if any(reasons):
-                self._fail(replica, next(reason for reason in reasons if reason))
-            elif None not in reasons:
+                reason = next(reason for reason in reasons if reason)
+                if replica.state is not State.FAILED or replica.reason != reason:
+                    self._step_back(replica, State.FAILED, reason)
+            elif None not in reasons and not serves:
                 self._serve(replica)
+            elif None in reasons and serves:
+                self._step_back(replica, State.LOADING, "a stage of it is being loaded")
+
+    def _step_back(self, replica: Replica, state: State, reason: str) -> None:
+        """Let an ensemble serve nobody, who would only be told that a stage is missing; it stays in its place."""
+        served = replica.state is State.AVAILABLE
+        replica.state, replica.reason = state, reason
+        self._name_newest(replica.name)
+        told = "ensemble serves no more: %s" if served else "ensemble does not serve: %s"
+        log.error(told, reason, extra={"model": replica.name, "version": replica.version})
+        self._settle()
 
     async def unload(self, name: str, version: int) -> None:
         """Send nobody there any more, let those who are there end, then give the engines back; what takes longer than
@@ -162,6 +176,7 @@ class LocalFleet:
         self._name_newest(name)
         log.info("model is being unloaded", extra={"model": name, "version": version})
         ending = self._retire(replica)
+        self._settle()
         del replica  # it ends when nobody holds it
         if ending is not None:
             await asyncio.wait([ending], timeout=self._policy.drain_s_max)
@@ -237,6 +252,7 @@ class LocalFleet:
             self._labels[name] = dict(labels)
         else:
             self._labels.pop(name, None)
+        self._settle()  # a stage may be asked by its label
 
     def labels(self, name: str) -> dict[str, int]:
         """Label -> version of `name`, whether that is served or not."""
@@ -270,6 +286,8 @@ class LocalFleet:
             return UnknownVersion(f"model {name!r} has no version {version}; served are {versions}")
         replica = wanted[-1]
         why = "; this server's log and `tidemill show` tell why" if replica.state is State.FAILED else ""
+        if replica.ensemble is not None and replica.reason:
+            why = f": {replica.reason}"
         return ModelNotReady(f"model {name!r} version {replica.version} is {replica.state}{why}")
 
     def tariff(self, name: str, version: int) -> Tariff:
