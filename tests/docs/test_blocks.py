@@ -12,6 +12,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 
@@ -19,9 +20,12 @@ import needs
 from tidemill.cli import tf_words
 from tidemill.cli.main import tidemill
 from tidemill.compress import recipe
+from tidemill.compress.graph import Graph
+from tidemill.compress.layers import Layer
 from tidemill.console.__main__ import arguments as console_arguments
 from tidemill.core import settings
 from tidemill.core.package import ModelConfig
+from tidemill.kit.install import install
 
 from .conftest import Reader
 from .pages import README, ROOT, WRITTEN, Block, blocks
@@ -112,7 +116,7 @@ def test_what_is_not_run_names_what_there_is(block: Block) -> None:
             case ["pip", "install", *what] | [".venv/bin/python", "-m", "pip", "install", *what]:
                 assert extras(what) <= set(known_extras()), line
             case ["tidemill" | ".venvs/llm-export/bin/tidemill", verb, *words]:
-                reads(verb, words)
+                taken(verb, words)
             case ["tensorflow_model_server", *words]:
                 read = tf_words.read(words)
                 assert read.models or read.flags["model_config_file"]
@@ -139,13 +143,18 @@ def known_extras() -> dict[str, list[str]]:
     return told
 
 
-def reads(verb: str, words: list[str]) -> None:
-    """Click takes these words; nothing is run."""
-    import click
-
+def taken(verb: str, words: list[str]) -> click.Context:
+    """As click takes these words; nothing is run."""
     command = tidemill.get_command(click.Context(tidemill), verb)  # type: ignore[attr-defined]
     assert command is not None, f"there is no verb {verb}"
-    command.make_context(verb, list(words))
+    return command.make_context(verb, list(words))
+
+
+def compressions_that_match() -> list[list[str]]:
+    """The words of `tidemill compress` in the documents wherever layers are named."""
+    lines = [line for block in of("bash") for line in block.text.splitlines()]
+    words = [shlex.split(line, comments=True) for line in lines if line.startswith("tidemill compress ")]
+    return [each[2:] for each in words if "--match" in each]
 
 
 @pytest.mark.parametrize("block", of("toml"), ids=named)
@@ -169,7 +178,31 @@ def test_the_unit_starts_what_there_is(block: Block) -> None:
     unit.read_string(block.text)
     program, verb, *words = shlex.split(unit["Service"]["ExecStart"])
     assert Path(program).name == "tidemill"
-    reads(verb, words)
+    taken(verb, words)
+
+
+@pytest.fixture(scope="module")
+def layers_of_minilm(tmp_path_factory: pytest.TempPathFactory) -> list[Layer]:
+    into = tmp_path_factory.mktemp("models")
+    install(["minilm"], into)
+    return Graph.read(into / "minilm/1/model.onnx").layers()
+
+
+@pytest.mark.parametrize("block", of("yaml"), ids=named)
+def test_the_steps_of_a_recipe_meet_layers_of_its_model(block: Block, layers_of_minilm: list[Layer]) -> None:
+    asked = recipe.parse(block.text)
+    assert asked.model == "minilm"
+    for step in recipe.check(asked):
+        assert recipe.chosen(step, layers_of_minilm)
+
+
+@pytest.mark.parametrize("words", compressions_that_match(), ids=" ".join)
+def test_what_a_command_matches_are_layers_of_its_model(words: list[str], layers_of_minilm: list[Layer]) -> None:
+    given = taken("compress", words).params
+    assert given["model"] == "minilm"
+    asked = recipe.of_method(given["method"], given["options"], given["match"], model="minilm", data=given["data"])
+    for step in recipe.check(asked):
+        assert recipe.chosen(step, layers_of_minilm)
 
 
 def test_every_block_says_what_it_is() -> None:
