@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from common import HERE, BenchmarkFailed, kit_models, leave_on_sigterm
+from compress_baselines import BASELINES, measured
 from report import CHECK_REFUSED, machine, versions
 
 DOCUMENT = HERE.parent / "docs" / "compression.md"
@@ -31,13 +32,15 @@ MINILM, CNN = "minilm", "fashion-cnn"
 TEXTS = ("--data", "lee_background.txt", "--held", "lee.txt", "--metric", "cosine")
 PICTURES = ("--data", "fashion", "--metric", "accuracy")
 CASE_S_MAX = 3 * 3600.0
+HALF = "laplace, half of the weights"
 
 
 @dataclass(frozen=True)
 class Case:
     """One line of a table. Limits: `metric` at least, for MiniLM the cosine; `lost` points of accuracy at most; `size`
     a share of float32 at most; `time` of onnxruntime's own in float32 at most, on the better engine, and `own_time` on
-    onnxruntime (both at `shape`, where it is named)."""
+    onnxruntime (both at `shape`, where it is named). `rivals` are other lines of its table, or baselines: their metric
+    is reached by its best model at `outcome`, or by the best of all where that is ""."""
 
     name: str
     model: str
@@ -50,6 +53,8 @@ class Case:
     own_time: float | None = None
     shape: str = ""
     more: tuple[str, ...] = field(default=())
+    rivals: tuple[str, ...] = ()
+    outcome: str = ""
 
     @property
     def command(self) -> list[str]:
@@ -74,24 +79,24 @@ CASES = (
     Case("gptq, 8 bits", MINILM, "gptq", ("bits=8", "block=128")),
     Case("kmeans, 16 values a channel", MINILM, "kmeans", metric=0.975),
     Case("two-bit", MINILM, "two-bit", metric=0.75),
-    Case("binary", MINILM, "binary"),
-    Case("laplace, half of the weights", MINILM, "laplace", metric=0.945),
+    Case("binary", MINILM, "binary", rivals=tuple(BASELINES)),
+    Case(HALF, MINILM, "laplace", metric=0.945),
     Case("laplace, 2:4", MINILM, "laplace", ("pattern=2:4",), metric=0.90),
     Case("laplace, half of the FFN", MINILM, "laplace", ("units=ffn",), metric=0.945),
-    Case("zero-one", MINILM, "zero-one"),
-    Case("unify", MINILM, "unify"),
+    Case("zero-one", MINILM, "zero-one", rivals=(HALF,)),
+    Case("unify", MINILM, "unify", rivals=(HALF,), outcome="50"),
     Case("int8 static", CNN, "int8", lost=0.2),
     Case("adaquant, W4A8", CNN, "adaquant", ("bits=4", "activation_bits=8"), lost=0.5),
     Case("gptq, 4 bits", CNN, "gptq", ("bits=4",)),
     Case("kmeans, 16 values a channel", CNN, "kmeans", lost=0.5),
     Case("two-bit", CNN, "two-bit", lost=4),
-    Case("binary", CNN, "binary"),
-    Case("laplace, half of the weights", CNN, "laplace", lost=0.5),
+    Case("binary", CNN, "binary", rivals=tuple(BASELINES)),
+    Case(HALF, CNN, "laplace", lost=0.5),
     Case("laplace, 2:4", CNN, "laplace", ("pattern=2:4",), lost=1),
     Case("laplace, half of the channels", CNN, "laplace", ("units=channels",)),
     Case("laplace, half of the bytes", CNN, "laplace", ("units=channels", "sparsity=0.3", "allocation=curves"), lost=2),
-    Case("zero-one", CNN, "zero-one"),
-    Case("unify", CNN, "unify"),
+    Case("zero-one", CNN, "zero-one", rivals=(HALF,)),
+    Case("unify", CNN, "unify", rivals=(HALF,), outcome="50"),
 )
 
 
@@ -119,8 +124,9 @@ def _portable(told: dict[str, Any]) -> dict[str, Any]:
     return kept | {"notes": [re.sub(r"(?:/[^\s/:]+)+/", "", note) for note in told["notes"]]}
 
 
-def missed(case: Case, told: dict[str, Any]) -> list[str]:
+def missed(case: Case, results: dict[str, dict[str, Any]]) -> list[str]:
     """The limits that the case does not hold. Of several models the best one is meant."""
+    told = results[case.key]
     if "failed" in told:
         return [told["failed"]]
     best = max(told["models"], key=lambda model: model["after"]["mean"])
@@ -136,7 +142,26 @@ def missed(case: Case, told: dict[str, Any]) -> list[str]:
         ratio = _time(best, case.shape, engine)
         if limit is not None and ratio is not None and ratio > limit:
             found.append(f"time {ratio:.3f} at {case.shape} on {engine or 'the better engine'}, at most {limit} wanted")
+    mine = max(each["after"]["mean"] for each in told["models"] if case.outcome in {"", each["outcome"]})
+    for rival in case.rivals:
+        theirs = _metric_of(rival, case.model, results)
+        if theirs is not None and mine < theirs:
+            found.append(f"{best['metric']} {mine:.4f}, and {rival} has {theirs:.4f}")
     return found
+
+
+def _metric_of(name: str, model: str, results: dict[str, dict[str, Any]]) -> float | None:
+    """Of another line of the table, or of a baseline; None where it was not measured."""
+    if name in BASELINES:
+        told = results.get(_baseline_key(name, model))
+        return None if told is None else float(told["after"]["mean"])
+    key = next(case.key for case in CASES if (case.name, case.model) == (name, model))
+    told = results.get(key)
+    return max((float(each["after"]["mean"]) for each in told["models"]), default=None) if told else None
+
+
+def _baseline_key(name: str, model: str) -> str:
+    return f"{model}: {name}"
 
 
 def _time(model: dict[str, Any], shape: str, engine: str = "") -> float | None:
@@ -160,6 +185,7 @@ def tables(results: dict[str, dict[str, Any]], cases: Sequence[Case] = CASES) ->
             "| --- | --- | --- | --- | --- |",
         ]
         told = [line for case in cases if case.model == model for line in _lines(case, results.get(case.key))]
+        told += [line for name in BASELINES for line in _baseline_lines(name, model, results)]
         parts.append("\n".join(lines + told) + "\n")
         commands = "\n".join(f"tidemill {case.key}" for case in cases if case.model == model and case.key in results)
         parts.append(f"```bash remote\n{commands}\n```\n")
@@ -188,6 +214,13 @@ def _lines(case: Case, told: dict[str, Any] | None) -> Iterator[str]:
             lost = f"{-100 * change['mean']:.2f} ({-100 * change['high']:.2f} to {-100 * change['low']:.2f})"
             cells = [quality, lost, _ratio(_time(model, ""))]
         yield f"| {name} | {model['size_ratio']:.3f} | " + " | ".join(cells) + " |"
+
+
+def _baseline_lines(name: str, model: str, results: dict[str, dict[str, Any]]) -> Iterator[str]:
+    told = results.get(_baseline_key(name, model))
+    if told is not None:
+        after = told["after"]
+        yield f"| {name} | – | {after['mean']:.4f} ({after['low']:.4f} to {after['high']:.4f}) | – | – |"
 
 
 def _ratio(value: float | None) -> str:
@@ -229,25 +262,34 @@ def main() -> int:
     cases = chosen(flags)
     refused = False
     wanted = [case for case in cases if flags.again or case.key not in results or "failed" in results[case.key]]
-    with kit_models(flags.models, *sorted({case.model for case in wanted})) as models:
+    with kit_models(flags.models, *sorted({case.model for case in cases})) as models:
         for case in cases:
             if case in wanted:
                 print(f"{case.model}, {case.name}: tidemill {case.key}", flush=True)
-                told = measure(case, models)
-                about = {
-                    "when": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "machine": machine(),
-                    "versions": versions(),
-                }
-                results[case.key] = {**told, **about}
+                results[case.key] = {**measure(case, models), **_about()}
                 if not flags.no_write:
                     _keep(file, results)
-            problems = missed(case, results[case.key])
+            for rival in case.rivals:
+                key = _baseline_key(rival, case.model)
+                if rival in BASELINES and (flags.again or key not in results):
+                    path = models / case.model / "1" / "model.onnx"
+                    results[key] = {"after": measured(rival, case.model, path), **_about()}
+                    if not flags.no_write:
+                        _keep(file, results)
+            problems = missed(case, results)
             refused = refused or bool(problems)
             print(*_lines(case, results[case.key]), *(f"  MISSED: {each}" for each in problems), sep="\n", flush=True)
     if not flags.no_write:
-        write_document({case.key: results[case.key] for case in CASES if case.key in results})
+        known = {case.key for case in CASES} | {
+            _baseline_key(name, model) for name in BASELINES for model in (MINILM, CNN)
+        }
+        write_document({key: told for key, told in results.items() if key in known})
     return CHECK_REFUSED if refused else 0
+
+
+def _about() -> dict[str, Any]:
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"when": when, "machine": machine(), "versions": versions()}
 
 
 def _keep(file: Path, results: dict[str, dict[str, Any]]) -> None:
