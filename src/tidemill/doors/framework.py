@@ -56,12 +56,12 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
         response = problem(refusal, request.url.path)
         response.headers["allow"] = allowed
         return response
-    return problem(UnknownRoute(f"there is nothing at {request.url.path}"))
+    return problem(UnknownRoute(f"there is nothing at {request.url.path}"), request.url.path)
 
 
 async def on_any_error(request: Request, error: Exception) -> Response:
     log.error("a request failed in a way that was not foreseen", exc_info=error)
-    return problem(TidemillError(f"this server failed; its log tells more under {REQUEST_ID.get()}"))
+    return problem(TidemillError(f"this server failed; its log tells more under {REQUEST_ID.get()}"), request.url.path)
 
 
 def _refuse_foreign_pages(request: Request, caller: Caller) -> None:

@@ -55,6 +55,13 @@ def test_parameters_reach_the_model(server: SpeakingServer) -> None:
     assert server.post(PATH, asked(stop=stop)).json()["text_output"] == whole[: whole.index(stop)]
 
 
+def test_parameters_may_stand_beside_the_text(server: SpeakingServer) -> None:
+    flat = {"id": "7", "text_input": "the tide", "temperature": 0, "max_tokens": 9, "stream": False}
+    assert server.post(PATH, flat).json() == server.post(PATH, asked(max_tokens=9)).json()
+    assert server.post(PATH, flat | {"stream": True}).json()["code"] == "request.not_offered"
+    assert server.post(PATH, flat | {"colour": 9}).json()["code"] == "input.unknown"
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "code"),
     [

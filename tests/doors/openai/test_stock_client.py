@@ -362,3 +362,15 @@ def test_tokenize_and_back(mill: SpeakingServer, hello: Any) -> None:
     chat = mill.post("/v1/tokenize", {"model": "mill", "messages": hello["messages"]}).json()
     said = mill.post("/v1/chat/completions", hello).json()
     assert chat["count"] == said["usage"]["prompt_tokens"]
+
+
+def test_what_is_not_here_is_told_in_openai_s_words(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as unknown:
+        client.responses.retrieve("resp_1")
+    assert unknown.value.code == "request.route"
+    with pytest.raises(openai.NotFoundError):
+        client.moderations.create(input="hello")
+
+
+def test_a_response_may_say_that_it_would_be_cut(client: openai.OpenAI) -> None:
+    assert client.responses.create(model="mill", input="the tide", truncation="auto").output_text

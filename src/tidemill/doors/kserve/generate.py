@@ -1,7 +1,8 @@
 """V2's generate extension: a text in, a text out, whole or as server-sent events; translation pure, routes on the
 owner's loop.
 
-`parameters` are those of `/v1/completions`, which is where their names and ranges are told.
+`parameters` are those of `/v1/completions`, which is where their names and ranges are told. Where there are none they
+may stand beside `text_input`, as clients of Triton's backends for language models send them.
 """
 
 from __future__ import annotations
@@ -87,10 +88,12 @@ def read(fields: Fields, served: Served, stream: bool) -> Text:
     prompt = fields.text("text_input", TEXT_MAX) or ""
     if not prompt:
         raise fields.wrong("text_input", "is empty: a model writes after something")
-    given = fields.record("parameters") or Fields({}, "parameters")
-    how = sampling.read(given, speaks, ("max_tokens",))
-    given.refuse("stream", "the address says whether it streams", stream)
-    given.end()
+    given = fields.record("parameters")
+    flat = fields if given is None else given
+    how = sampling.read(flat, speaks, ("max_tokens",))
+    flat.refuse("stream", "the address says whether it streams", stream)
+    if given is not None:
+        given.end()
     id = fields.text("id", NAME_CHARACTERS_MAX) or ""
     fields.end()
     return Text((Generate(prompt=prompt, sampling=how),), stream, id)

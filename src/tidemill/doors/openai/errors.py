@@ -10,23 +10,12 @@ import orjson
 from tidemill.core.errors import TidemillError
 from tidemill.doors import problems
 
-PATHS = frozenset(
-    {
-        "/v1/chat/completions",
-        "/v1/completions",
-        "/v1/embeddings",
-        "/v1/responses",
-        "/v1/tokenize",
-        "/v1/detokenize",
-    }
-)
-"""Where every refusal is worded as OpenAI does. `/v1/models` is TensorFlow Serving's too, and keeps its shape."""
-FOLDERS = ("/v1/files", "/v1/batches")
-"""And below these, all of it."""
+OURS, NOT_OURS = "/v1/", "/v1/models"
+"""What lies below the first is worded as OpenAI does, but for `/v1/models`, which is TensorFlow Serving's too."""
 
 
 def _ours(path: str) -> bool:
-    return path in PATHS or path.startswith(FOLDERS)
+    return path.startswith(OURS) and not path.startswith(NOT_OURS)
 
 
 CODES = {

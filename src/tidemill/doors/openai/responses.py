@@ -181,7 +181,7 @@ def _refuse(fields: Fields) -> None:
     fields.refuse("background", "an answer is waited for", False)
     fields.refuse("reasoning", "how long a model reasons is its own")
     fields.refuse("prompt", "prompts are not kept: send instructions and input")
-    fields.refuse("truncation", "nothing is cut silently", "disabled")
+    fields.refuse("truncation", "nothing is cut silently", "disabled", "auto")  # one that is too long is refused
     fields.refuse("include", "there is nothing further to tell", [])
     fields.refuse("max_tool_calls", "no call is made here: functions are yours")
     fields.refuse("stream_options", "usage is always told", {}, {"include_obfuscation": False})

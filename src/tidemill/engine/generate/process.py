@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextvars import Context
 from typing import Final, Protocol
 
 from tidemill.core.errors import RefusedModel
@@ -52,6 +53,7 @@ class Child:
     ) -> None:
         """The child runs `module` (see `started`); `words` go to its command line."""
         self.name = name
+        self._what = f"the process that {'checks what answers must fit' if words else 'generates'}"
         self._command = ["-m", module, *words]
         self._up = asyncio.Event()
         self.heard_at = time.monotonic()
@@ -79,7 +81,8 @@ class Child:
         except BaseException:
             await self.close()
             raise
-        self._keeping = asyncio.create_task(self._keep())
+        # What it logs is not of the request that happened to start it.
+        self._keeping = asyncio.create_task(self._keep(), context=Context())
         return ready
 
     async def serving(self) -> Peer:
@@ -112,7 +115,8 @@ class Child:
             await reap(self._process)
             pause_s = RESTART_S_MIN if time.monotonic() - since > STEADY_S else pause_s
             log.error(
-                "the process that generates has ended (%s); it is started again",
+                "%s has ended (%s); it is started again",
+                self._what,
                 self._told(),
                 extra={"model": self.name, "pause_s": pause_s},
             )
@@ -123,7 +127,7 @@ class Child:
             try:
                 await self._start()
             except (RefusedModel, OSError) as error:
-                log.error("the process that generates cannot be started: %s", error, extra={"model": self.name})
+                log.error("%s cannot be started: %s", self._what, error, extra={"model": self.name})
 
     async def _start(self) -> Ready:
         self._ended.clear()
