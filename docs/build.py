@@ -32,7 +32,7 @@ MEANINGS = {
     "request.malformed": "The bytes are not what the dialect expects: no JSON, no protobuf, a missing field, a bad header.",
     "request.too_large": "The body is larger than `body_bytes_max`.",
     "request.headers_too_large": "The headers are larger than `header_bytes_max`.",
-    "request.too_slow": "The headers or the body did not arrive in time (`header_timeout_ms`, `body_idle_ms`).",
+    "request.too_slow": "The headers or the body did not arrive in time (`header_timeout_ms`, `body_idle_ms`, `body_timeout_ms`).",
     "request.encoding": "The body is compressed; send it plain.",
     "request.route": "There is nothing at this address.",
     "request.method": "The address exists, and takes another method.",

@@ -27,6 +27,8 @@ LIMITS = [
     "200",
     "--keep-alive-ms",
     "400",
+    "--body-timeout-ms",
+    "1500",
     "--body-bytes-max",
     str(BODY_BYTES_MAX),
     "--connections-max",
@@ -142,13 +144,65 @@ def test_slow_body_is_answered_408(small: Server, begun: bytes) -> None:
 
 
 def test_body_that_keeps_coming_is_waited_for(small: Server) -> None:
-    """Slow as it is, it is never silent for as long as the limit."""
+    """Slow as it is, it is never silent for as long as the limit, and whole within the time for all of it."""
     with small.connect() as wire:
         wire.send(headers_of(PREDICT, len(BODY)))
         for at in range(0, len(BODY), 3):
             time.sleep(0.05)
             wire.send(BODY[at : at + 3])
         assert wire.answer().body == ANSWER
+
+
+@pytest.mark.parametrize("first", [b"", post(PREDICT, BODY)], ids=["first", "second"])
+@pytest.mark.parametrize(
+    "begun",
+    [
+        headers_of(PREDICT, 1000),
+        f"POST {PREDICT} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3E8\r\n".encode(),
+        headers_of("/v1/chat/completions", 1000),
+    ],
+    ids=["told", "chunked", "chat"],
+)
+def test_dripping_a_body_does_not_buy_time(small: Server, begun: bytes, first: bytes) -> None:
+    """A byte every 0.05 s is never silent; a thousand of them would take fifty seconds."""
+    with quiet_after(small), small.connect() as wire:
+        if first:
+            assert wire.ask(first).status == 200
+        started = time.monotonic()
+        wire.send(begun)
+        wire.socket.settimeout(0.05)
+        while time.monotonic() - started < 20:
+            wire.send(b" ")
+            try:
+                answer = wire.answer()
+            except TimeoutError:
+                continue
+            assert time.monotonic() - started > 1.4
+            assert (answer.status, answer.code) == (408, "request.too_slow")
+            assert b"--body-timeout-ms" in answer.body
+            assert wire.closed
+            return
+    pytest.fail("still listening after twenty seconds")
+
+
+def test_bodies_that_follow_one_another_each_have_their_time(small: Server) -> None:
+    """More of them than would fit into the time of one, each on its way for long enough to be seen."""
+    with small.connect() as wire:
+        started = time.monotonic()
+        while time.monotonic() - started < 2.5:
+            wire.send(headers_of(PREDICT, len(BODY)) + BODY[:3])
+            time.sleep(0.1)
+            assert wire.ask(BODY[3:]).body == ANSWER
+
+
+def test_a_caller_s_time_runs_while_the_body_is_on_its_way(small: Server) -> None:
+    with small.connect() as wire:
+        wire.send(headers_of(PREDICT, len(BODY), "x-request-timeout-ms: 120"))
+        for at in range(0, len(BODY), 3):
+            time.sleep(0.03)
+            wire.send(BODY[at : at + 3])
+        answer = wire.answer()
+        assert (answer.status, answer.code) == (504, "request.deadline")
 
 
 def test_a_long_answer_is_no_silence(small: Server) -> None:

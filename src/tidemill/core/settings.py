@@ -273,6 +273,9 @@ class Settings:
         10_000, "Time for the headers of a request to arrive.", at_least=10, at_most=600_000
     )
     body_idle_ms: int = _setting(10_000, "Longest silence within the body of a request.", at_least=10, at_most=600_000)
+    body_timeout_ms: int = _setting(
+        600_000, "Time for the whole body of a request to arrive.", at_least=10, at_most=86_400_000
+    )
     keep_alive_ms: int = _setting(75_000, "An idle connection is closed after this.", at_least=10, at_most=3_600_000)
     connections_max: int = _setting(4096, "Connections at once; one more is closed.", at_least=1, at_most=1_000_000)
     stream_requests_max: int = _setting(

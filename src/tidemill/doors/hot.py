@@ -143,7 +143,7 @@ class Doors:
             where = {"http.request.method": scope["method"], "url.path": scope["path"]}
             span = trace.begin("infer", scope["headers"], where)
         try:
-            status, headers, reply = await self._reply(route, head, scope, receive)
+            status, headers, reply = await self._reply(route, head, scope, receive, started)
             headers.append((b"x-request-id", head.request_id.encode()))
             connection: Connection | None = scope.get("tidemill.connection")
             if connection is None or not connection.reply_now(status, headers, reply):
@@ -158,7 +158,7 @@ class Doors:
                 told = {"method": scope["method"], "path": scope["path"], "status": status, "ms": spent_ms}
                 access.info("request", extra=told)
 
-    async def _reply(self, route: Route, head: Head, scope: Scope, receive: Receive) -> Reply:
+    async def _reply(self, route: Route, head: Head, scope: Scope, receive: Receive, started: float) -> Reply:
         service = self._service
         served: Served | None = None
         try:
@@ -186,7 +186,7 @@ class Doors:
             asked = dialect.question(served.signature, body, head)
             if many:
                 check_values(asked.work.inputs, self._values_max)
-            until = way.deadline(asked.timeout_s or head.timeout_s, self._request_timeout_s)
+            until = way.deadline(asked.timeout_s or head.timeout_s, self._request_timeout_s, started)
             request = way.inference_request(caller, served, asked.work, head.given_id, head.request_id, body, until)
             async with service.open(caller, request) as pieces:
                 piece = await anext(pieces)

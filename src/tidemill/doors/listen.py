@@ -62,6 +62,8 @@ class Connection(HttpToolsProtocol):
         self.repeats_missed = 0
         self.mark: object = None
         self.marked_at = time.monotonic()
+        self.body_of: Any = None
+        self.body_since = 0.0
 
     # -- what uvicorn's protocol calls ---------------------------------------------------------------------------------
 
@@ -281,6 +283,10 @@ class Connection(HttpToolsProtocol):
         requests pass. Dripped headers make no progress: only a complete head does.
         """
         limits, cycle = self.limits, self.cycle
+        if self._body_takes_too_long(now):
+            limit_s = limits.body_timeout_s
+            self.refuse(RequestTooSlow(f"the body did not arrive within {limit_s:g} s (--body-timeout-ms)"))
+            return
         if self.flow.write_paused:
             mark, limit_s = ("deaf", self.transport.get_write_buffer_size()), limits.body_idle_s
         elif cycle is None or (cycle.response_complete and not cycle.more_body):
@@ -302,6 +308,17 @@ class Connection(HttpToolsProtocol):
                 self.refuse(RequestTooSlow(f"nothing of the body arrived for {limit_s:g} s"))
             else:
                 self.refuse(RequestTooSlow(f"the headers did not arrive within {limit_s:g} s"))
+
+    def _body_takes_too_long(self, now: float) -> bool:
+        """One that drips makes progress for ever: `body_since` is when the sweep first saw that of `body_of` on its
+        way."""
+        cycle = self.cycle
+        if cycle is None or not cycle.more_body:
+            self.body_of = None
+            return False
+        if self.body_of is not cycle:
+            self.body_of, self.body_since = cycle, now
+        return now - self.body_since > self.limits.body_timeout_s
 
     def _headers_exceed(self) -> bool:
         """Measured exactly, for what came in one piece with some of its body."""
@@ -340,6 +357,7 @@ class Limits:
         # Twice: chunks come with frames. The body itself is held against `body_bytes_max` by its reader.
         self.request_bytes_max = 2 * settings.body_bytes_max + settings.header_bytes_max
         self.body_idle_s = settings.body_idle_ms / 1000
+        self.body_timeout_s = settings.body_timeout_ms / 1000
         self.keep_alive_s = settings.keep_alive_ms / 1000
         self.connections_max = settings.connections_max
         self._failures = failures
@@ -392,7 +410,7 @@ class HttpServer(uvicorn.Server):
                 backlog=2048,
             )
         )
-        shortest_s = min(limits.header_timeout_s, limits.body_idle_s, limits.keep_alive_s)
+        shortest_s = min(limits.header_timeout_s, limits.body_idle_s, limits.body_timeout_s, limits.keep_alive_s)
         self._sweep_s = max(0.01, shortest_s / SWEEPS_PER_TIMEOUT)
 
     @contextlib.contextmanager

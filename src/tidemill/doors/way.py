@@ -59,11 +59,16 @@ def charge_id(caller: Caller, given: str, model: str, version: int, body: bytes)
     return digest.hexdigest()
 
 
-def deadline(timeout_s: float | None, timeout_s_max: float) -> float:
-    """On the clock of `time.monotonic`. A caller may ask for less than the service allows, not for more."""
+def deadline(timeout_s: float | None, timeout_s_max: float, since: float | None = None) -> float:
+    """On the clock of `time.monotonic`. A caller may ask for less than the service allows, not for more.
+
+    His own time runs from `since`, when the head of his request was there (None: now), the service's from now: how long
+    a body takes to come is bounded by itself.
+    """
+    now = time.monotonic()
     if timeout_s is None:
-        return time.monotonic() + timeout_s_max
-    return time.monotonic() + min(max(timeout_s, 0.0), timeout_s_max)
+        return now + timeout_s_max
+    return min((now if since is None else since) + max(timeout_s, 0.0), now + timeout_s_max)
 
 
 def version_of(model: str, version: str | None) -> int | None:

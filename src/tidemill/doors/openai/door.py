@@ -65,7 +65,7 @@ class Door:
         if trace.STATE.recorder is not None:
             where = {"http.request.method": scope["method"], "url.path": scope["path"]}
             span = trace.begin("generate", scope["headers"], where)
-        turn = _Turn(self._service, self._kind, self._limits)
+        turn = _Turn(self._service, self._kind, self._limits, started)
         try:
             async with Events(send, self._limits.keep_alive_s) as events:
                 await turn.take(scope, receive, send, events)
@@ -82,10 +82,11 @@ class Door:
 class _Turn:
     """One request; `status` is what a log says of it."""
 
-    def __init__(self, service: Service, kind: Kind, limits: Limits) -> None:
+    def __init__(self, service: Service, kind: Kind, limits: Limits, started: float) -> None:
         self._service = service
         self._kind = kind
         self._limits = limits
+        self._started = started
         self._served: Served | None = None
         self._shaped_by = ""
         self.head = Head(REQUEST_ID.get() or way.fresh_request_id())
@@ -144,7 +145,7 @@ class _Turn:
     def _requests(self, caller: Caller, served: Served, asked: Asked, body: bytes) -> Sequence[InferenceRequest]:
         """One for each piece of work, each with a charge of its own."""
         head = self.head
-        until = way.deadline(head.timeout_s, self._limits.timeout_s)
+        until = way.deadline(head.timeout_s, self._limits.timeout_s, self._started)
         made = []
         for index, work in enumerate(works(asked)):
             more = f"-{index}" if index else ""
