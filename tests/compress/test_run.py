@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -16,9 +18,9 @@ import small_nets
 from tidemill.assemble.compression import compression
 from tidemill.compress import publish, recipe, report, run
 from tidemill.compress.method import Method, Outcome
-from tidemill.compress.run import Finished
+from tidemill.compress.run import Done, Finished
 from tidemill.core import registry
-from tidemill.core.errors import BadData, InvalidRecipe, QualityLost, RefusedModel, UnknownModel
+from tidemill.core.errors import BadData, DiskFull, InvalidRecipe, QualityLost, RefusedModel, UnknownModel, WorkUnderWay
 from tidemill.core.settings import Settings
 from tidemill.repository import layout, lineage
 
@@ -54,11 +56,9 @@ class Place:
         force: bool = False, measured: bool = False, **others: Any,
     ) -> list[Finished]:  # fmt: skip
         given = {"model": "net", "data": str(self.folder / "fit.npz"), **others}
-        return self.carry_out(recipe.of_method(method, options, match, **given), name, force, measured)
+        return self.carry_out(recipe.of_method(method, options, match, **given), name, force, measured).finished
 
-    def carry_out(
-        self, asked: recipe.Recipe, name: str = "small", force: bool = False, measured: bool = False
-    ) -> list[Finished]:
+    def carry_out(self, asked: recipe.Recipe, name: str = "small", force: bool = False, measured: bool = False) -> Done:
         ready = compression(
             Settings(models=self.models), asked, name, self.folder / "work", "tidemill compress …",
             data=lambda name: None, workers=1, measured=measured, force=force, executor=self._threads,
@@ -129,7 +129,7 @@ def test_steps_follow_one_another(place: Place) -> None:
     asked = recipe.parse(
         "model: net\nsteps: [{method: rounds, match: [first]}, {method: rounds, match: [second], options: {bits: 4}}]"
     )
-    (done,) = place.carry_out(recipe.changed(asked, data=str(place.folder / "fit.npz")))
+    (done,) = place.carry_out(recipe.changed(asked, data=str(place.folder / "fit.npz"))).finished
     assert [(layer.name, round(layer.bits)) for layer in done.report.layers] == [("first", 10), ("second", 5)]
     assert done.report.methods == ("rounds", "rounds")
 
@@ -204,9 +204,14 @@ def test_several_models_are_published_under_names_of_their_own(place: Place, met
         ]
 
     methods["several"] = Method("several", "Two.", run=both)
-    done = place.compress("several", keep=0.9)
-    assert [each.name for each in done] == ["small-S1"]
-    assert {peer.name for peer in done[0].report.peers} == {"S1", "S2"}
+    asked = recipe.of_method("several", model="net", data=str(place.folder / "fit.npz"), keep=0.9)
+    done = place.carry_out(asked)
+    assert [each.name for each in done.finished] == ["small-S1"]
+    assert {peer.name for peer in done.finished[0].report.peers} == {"S1", "S2"}
+    (refused,) = done.refused
+    assert (refused.outcome, "asked were 0.9" in refused.why) == ("S2", True)
+    assert (refused.folder / "report.html").is_file()
+    assert {path.name for path in refused.folder.parents[1].iterdir()} == {"lock", "refused"}
     assert {each.name for each in place.compress("several", name="all")} == {"all-S1", "all-S2"}
 
 
@@ -216,3 +221,25 @@ def test_the_manifest_is_plain_json(place: Place) -> None:
     assert told["source"] == "net@1 by rounds"
     assert told["lineage"]["data"]["sha256"]
     assert run.machine()["processor"]
+
+
+def test_two_runs_of_the_same_work_do_not_meet(place: Place, methods: dict[str, Method]) -> None:
+    def during(bench: Any, options: Mapping[str, Any]) -> list[Outcome]:
+        with pytest.raises(WorkUnderWay, match=rf"process {os.getpid()}, in {place.folder}"):
+            place.compress("several", name="other")
+        return [bench.layerwise(small_nets.Rounds(), options={"bits": 8})]
+
+    methods["several"] = Method("several", "One.", run=during)
+    (done,) = place.compress("several")
+    assert (done.folder / "model.onnx").is_file()
+    assert layout.names(place.models) == ["net", "small"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_told_wherever_it_is_met(place: Place, methods: dict[str, Method], number: int) -> None:
+    def full(bench: Any, options: Mapping[str, Any]) -> list[Outcome]:
+        raise OSError(number, "no room", str(place.folder / "work" / "x"))
+
+    methods["several"] = Method("several", "None.", run=full)
+    with pytest.raises(DiskFull, match=r"no room left to write .*work/x: nothing was published"):
+        place.compress("several")

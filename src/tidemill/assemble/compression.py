@@ -14,7 +14,7 @@ import msgspec
 
 from tidemill.compress import publish, recipe, run
 from tidemill.compress.recipe import Recipe
-from tidemill.compress.run import Finished, Job, Progress
+from tidemill.compress.run import Done, Job, Progress
 from tidemill.core.errors import BadData, InvalidRecipe, RefusedModel
 from tidemill.core.settings import Settings
 from tidemill.repository import layout
@@ -29,7 +29,7 @@ def compression(
     settings: Settings, asked: Recipe, name: str, work: Path, command: str, *,
     data: KitData, workers: int | None, measured: bool, force: bool, executor: Executor | None = None,
     engine: str = "",
-) -> Callable[[Progress], list[Finished]]:  # fmt: skip
+) -> Callable[[Progress], Done]:  # fmt: skip
     """What carries `asked` out, on a model of the repository, and publishes it as `name`.
 
     Raises `InvalidRecipe`, `UnknownModel`, `RefusedModel`, `BadData`, `MissingPart`: before any work.

@@ -15,7 +15,8 @@ from tidemill.core.registry import BUILT_IN
 
 if TYPE_CHECKING:
     from tidemill.compress.recipe import Recipe
-    from tidemill.compress.run import Finished
+    from tidemill.compress.report.facts import Report
+    from tidemill.compress.run import Done, Finished, Refused
 
 
 METHODS = ", ".join(name.removeprefix("solver.") for name in BUILT_IN if name.startswith("solver."))
@@ -98,14 +99,16 @@ def compress_command(
         raise
     try:
         with stages() as progress:
-            finished = job(progress)
+            done = job(progress)
     except KeyboardInterrupt:
         click.echo("tidemill: interrupted; the same command takes up where this one stopped", err=True)
         raise
+    _warn(done)
     if as_json:
-        print_json([msgspec.to_builtins(told(each), enc_hook=str) for each in finished])
+        every = (*map(told, done.finished), *map(told_refused, done.refused))
+        print_json([msgspec.to_builtins(each, enc_hook=str) for each in every])
     else:
-        _print(finished, "" if models is None else f" --models {shlex.quote(str(models))}")
+        _print(done.finished, "" if models is None else f" --models {shlex.quote(str(models))}")
 
 
 def _recipe(
@@ -135,12 +138,17 @@ def _kit_data(name: str) -> Path | None:
 
 def told(each: Finished) -> dict[str, Any]:
     """What --json says of a published model."""
-    report = each.report
+    report = each.folder / "report" / "report.html"
+    return {"name": each.name, "version": each.version, "path": each.folder, "report": report, **_figures(each.report)}
+
+
+def told_refused(each: Refused) -> dict[str, Any]:
+    """What --json says of a model that was not published beside others that were."""
+    return {"refused": each.why, "report": each.folder / "report.html", **_figures(each.report)}
+
+
+def _figures(report: Report) -> dict[str, Any]:
     return {
-        "name": each.name,
-        "version": each.version,
-        "path": each.folder,
-        "report": each.folder / "report" / "report.html",
         "outcome": report.outcome,
         "size_bytes": report.after.size_bytes,
         "size_ratio": report.size_ratio,
@@ -155,6 +163,12 @@ def told(each: Finished) -> dict[str, Any]:
         "rss_bytes_max": report.rss_bytes_max,
         "notes": report.notes,
     }
+
+
+def _warn(done: Done) -> None:
+    """On stderr: what a reader of the table would miss."""
+    for each in done.refused:
+        click.echo(f"refused: {each.outcome}: {each.why} (report: {each.folder / 'report.html'})", err=True)
 
 
 def _print(finished: list[Finished], where: str) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 
 from tidemill import __version__
 from tidemill.compress import data as sources
-from tidemill.compress import engine_choice, pipeline, publish, report, rollback, workbench
+from tidemill.compress import engine_choice, pipeline, publish, report, rollback, workbench, workplace
 from tidemill.compress.evaluate import Judge, Quality
 from tidemill.compress.examples import examples
 from tidemill.compress.figures import Figures, take
@@ -92,6 +92,23 @@ class Finished(msgspec.Struct, frozen=True):
     report: Report
 
 
+class Refused(msgspec.Struct, frozen=True):
+    """A model that was not published; its report lies in `folder`, which stays until it is stale. `why` says by what it
+    missed what was asked for."""
+
+    outcome: str
+    why: str
+    folder: Path
+    report: Report
+
+
+class Done(msgspec.Struct, frozen=True):
+    """At least one model is `finished`."""
+
+    finished: list[Finished]
+    refused: list[Refused]
+
+
 @dataclass(slots=True)
 class Candidate:
     """A finished model on its way to be published. `methods` tells which method made each layer what it is."""
@@ -113,9 +130,15 @@ class Candidate:
             shutil.copyfile(file, Path(path).parent / file.name)
 
 
-def compress(job: Job, progress: Progress) -> list[Finished]:
+def compress(job: Job, progress: Progress) -> Done:
     """Carry `job` out. Raises `QualityLost` when no model that came out is as good, small and quick as was asked for;
-    their reports then lie in the work folder."""
+    reports of what was refused then lie in the work folder. `WorkUnderWay` where another process has that folder,
+    `DiskFull`."""
+    with workplace.held(job.work):
+        return _compress(job, progress)
+
+
+def _compress(job: Job, progress: Progress) -> Done:
     started = time.time()
     progress("reading the model", 0, 0, None)
     original = Graph.read(job.of.path)
@@ -133,7 +156,8 @@ def compress(job: Job, progress: Progress) -> list[Finished]:
     )  # fmt: skip
     progress("judging the original", 0, 0, None)
     judge = Judge(job.of.path, data, job.recipe.metric, seed=job.recipe.seed, threads=job.workers)
-    job.work.mkdir(parents=True, exist_ok=True)
+    # What an earlier run of the same work was refused for need not be true of this one.
+    shutil.rmtree(job.work / workplace.REFUSED, ignore_errors=True)
     candidates = _carry_out(job, original, data, judge, progress)
     for each in candidates:
         progress(f"judging {each.outcome.name or job.name}", 0, 0, None)
@@ -141,20 +165,19 @@ def compress(job: Job, progress: Progress) -> list[Finished]:
         each.outcome.graph.write(each.path)
         each.quality = judge.quality(each.path)
     facts = _Facts(job, original, signature, data, judge, classes, started, candidates)
-    finished: list[Finished] = []
-    refused: list[tuple[Report, Path]] = []
+    done = Done([], [])
     for each in candidates:
         told = facts.report(each, progress)
         if told.met:
-            finished.append(_published(job, each, told, several=len(candidates) > 1))
+            done.finished.append(_published(job, each, told, several=len(candidates) > 1))
         else:
-            folder = job.work / "refused" / (each.outcome.name or job.name)
+            folder = job.work / workplace.REFUSED / (each.outcome.name or job.name)
             report.write(told, folder)
-            refused.append((told, folder))
-    if not finished:
-        raise QualityLost(_refusal(refused))
-    shutil.rmtree(job.work, ignore_errors=True)
-    return finished
+            done.refused.append(Refused(each.outcome.name, _missed(told), folder, told))
+        shutil.rmtree(each.folder, ignore_errors=True)
+    if not done.finished:
+        raise QualityLost(_refusal(done.refused))
+    return done
 
 
 def class_names(path: Path) -> tuple[str, ...]:
@@ -188,17 +211,22 @@ def _published(job: Job, candidate: Candidate, told: Report, several: bool) -> F
     return Finished(name, number, folder, last)
 
 
-def _refusal(refused: Sequence[tuple[Report, Path]]) -> str:
-    said = []
-    for told, folder in refused:
-        metric = told.metric
-        wants = [] if metric.met else [f"keeps {metric.kept:.4f} of {metric.name}, asked were {metric.keep}"]
-        for target in told.targets:
-            if not target.met:
-                got = "not measured" if target.got is None else f"{target.got:.3f}"
-                wants.append(f"{target.name} is {got}, at most {target.wanted} was asked")
-        named = f"{told.outcome}: " if told.outcome and len(refused) > 1 else ""
-        said.append(f"{named}{'; '.join(wants)} (report: {folder / 'report.html'})")
+def _missed(told: Report) -> str:
+    metric = told.metric
+    wants = [] if metric.met else [f"keeps {metric.kept:.4f} of {metric.name}, asked were {metric.keep}"]
+    for target in told.targets:
+        if not target.met:
+            got = "not measured" if target.got is None else f"{target.got:.3f}"
+            wants.append(f"{target.name} is {got}, at most {target.wanted} was asked")
+    return "; ".join(wants)
+
+
+def _refusal(refused: Sequence[Refused]) -> str:
+    said = [
+        f"{f'{each.outcome}: ' if each.outcome and len(refused) > 1 else ''}{each.why}"
+        f" (report: {each.folder / 'report.html'})"
+        for each in refused
+    ]
     return "nothing was published: " + " | ".join(said)
 
 

@@ -259,6 +259,12 @@ class QualityLost(CallerError):
     code = "compress.quality"
 
 
+class WorkUnderWay(CallerError):
+    """Another process is at the same compression, in the same work folder."""
+
+    code = "compress.busy"
+
+
 class DiskFull(ServiceError):
     """No room to write; what was there before is as it was."""
 

@@ -69,6 +69,7 @@ PROBLEMS: dict[str, tuple[int, Status]] = {
     "compress.layer": (400, Status.FAILED_PRECONDITION),
     "compress.metric": (400, Status.FAILED_PRECONDITION),
     "compress.quality": (409, Status.FAILED_PRECONDITION),
+    "compress.busy": (409, Status.ABORTED),
     "disk.full": (507, Status.RESOURCE_EXHAUSTED),
     "server.refused": (502, Status.UNAVAILABLE),
     "kit.fetch_failed": (502, Status.UNAVAILABLE),
