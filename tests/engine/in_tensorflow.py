@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tidemill.core.errors import EngineFailed, RefusedByEngine, RefusedModel
 from tidemill.core.package import ModelConfig, ModelPackage
 from tidemill.core.tensor import DTYPES
 from tidemill.engine import openvino, tensorflow
-from tidemill.repository import layout
+from tidemill.repository import layout, saved_model
 
 NUMBERS = [name for name in DTYPES if name != "BYTES"]
 
@@ -52,10 +53,24 @@ def test_variables_that_are_assigned_keep_their_values(tmp_path: Path) -> None:
     assert seen == [2.0, 4.0, 6.0]
 
 
-def test_what_openvino_cannot_read_names_this_engine(tmp_path: Path) -> None:
-    package = layout.package("counter", 1, saved_models.counter(tmp_path / "counter"))
-    with pytest.raises(RefusedModel, match="--engine tensorflow"):
+@pytest.mark.parametrize(
+    ("name", "operation"), [("counter", "AssignAddVariableOp"), ("picky", "Assert"), ("classifier", "ParseExampleV2")]
+)
+def test_what_tensorflow_has_and_openvino_lacks_is_told_by_its_name(tmp_path: Path, name: str, operation: str) -> None:
+    package = layout.package(name, 1, getattr(saved_models, name)(tmp_path / name))
+    with pytest.raises(RefusedModel) as refusal:
         openvino.load(package, 1)
+    said = refusal.value.message
+    assert re.search(rf"operations:? {operation}\b", said)
+    assert 'engine = "tensorflow"' in said
+
+
+def test_operations_are_those_of_the_signature_that_is_served(tmp_path: Path) -> None:
+    folder = saved_models.many(tmp_path / "many")
+    told = {name: saved_model.operations(folder, name) for name in ("serving_default", "twice", "parsed")}
+    assert {"AddV2", "Mul", "ParseExampleV2"} & told["serving_default"] == {"AddV2"}
+    assert {"AddV2", "Mul", "ParseExampleV2"} & told["twice"] == {"Mul"}
+    assert {"AddV2", "Mul", "ParseExampleV2"} & told["parsed"] == {"AddV2", "ParseExampleV2"}
 
 
 @pytest.mark.parametrize("datatype", NUMBERS)

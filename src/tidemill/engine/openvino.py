@@ -17,6 +17,7 @@ import openvino as ov
 from tidemill.core.errors import EngineFailed, RefusedByEngine, RefusedModel
 from tidemill.core.package import ModelPackage
 from tidemill.core.tensor import Signature, Tensors, TensorSpec
+from tidemill.repository import saved_model
 
 # Without string: OpenVINO 2026.4 aborts the process when strings go in and out ("munmap_chunk(): invalid pointer").
 OV_TYPES = {
@@ -34,8 +35,9 @@ OV_TYPES = {
     "f64": "FP64",
 }
 
-
 INT32 = np.iinfo(np.int32)
+PASSED_OVER = ("Assert", "Assign", "Print", "ResourceScatter", "Mutable", "Lookup", "PyFunc", "EagerPyFunc")
+"""Beginnings of the names of operations that change, check or tell something beside what is computed."""
 
 
 def load(package: ModelPackage, threads: int) -> OpenVinoEngine:
@@ -118,7 +120,7 @@ def _held_against(declared: Signature, read: Signature, package: ModelPackage) -
         if not same:
             raise RefusedModel(
                 f"OpenVINO read {package.path} with {what} ({', '.join(map(str, got)) or 'none'}), its signature"
-                f" declares ({', '.join(map(str, wanted)) or 'none'}){_elsewhere(package)}"
+                f" declares ({', '.join(map(str, wanted)) or 'none'}){_left_out(package)}{_elsewhere(package)}"
             )
     return declared
 
@@ -155,7 +157,22 @@ def _elsewhere(package: ModelPackage) -> str:
     """What else can serve it."""
     if package.format != "savedmodel":
         return ""
-    return "; --engine tensorflow reads every SavedModel (pip install 'tidemill[tensorflow]')"
+    return (
+        '; TensorFlow itself reads every SavedModel: say `engine = "tensorflow"` in this model\'s tidemill.toml'
+        " (pip install 'tidemill[tensorflow]')"
+    )
+
+
+def _left_out(package: ModelPackage) -> str:
+    """The operations because of which OpenVINO read something else: it passes over them without a word."""
+    if package.format != "savedmodel":
+        return ""
+    try:
+        found = saved_model.operations(package.path, package.config.signature)
+    except RefusedModel:  # what the signature said is told already
+        return ""
+    named = sorted(each for each in found if each.startswith(PASSED_OVER))
+    return f"; OpenVINO passes over the operations {', '.join(named)} of its graph" if named else ""
 
 
 def _reason(error: BaseException, characters: int = 400) -> str:

@@ -13,6 +13,7 @@ from tidemill.core.schemas import message
 from tidemill.core.schemas.datatypes import TF_DATATYPES
 from tidemill.core.tensor import Signature, TensorSpec
 
+FILE = "saved_model.pb"
 SERVING_TAG = "serve"
 DEFAULT_SIGNATURE = "serving_default"
 PREDICT = "tensorflow/serving/predict"
@@ -21,9 +22,52 @@ PREDICT = "tensorflow/serving/predict"
 
 def signature(folder: Path, wanted: str | None = None) -> Signature:
     """What the SavedModel declares under `wanted`, as `choose` has it. Raises `RefusedModel`."""
-    path = folder / "saved_model.pb"
+    definitions = _served(folder, "tensorflow.SavedModel").signature_def
+    name = choose(folder, definitions, wanted)
+    return specified(folder / FILE, name, definitions[name])
+
+
+def operations(folder: Path, wanted: str | None = None) -> frozenset[str]:
+    """The operations that the signature `wanted` is computed with, those of the functions that it calls among them.
+
+    Reads every node of the file. Raises `RefusedModel`.
+    """
+    graph = _served(folder, "tensorflow.SavedGraphs")
+    definition = graph.signature_def[choose(folder, graph.signature_def, wanted)]
+    nodes = {node.name: node for node in graph.graph_def.node}
+    functions = {each.signature.name: each.node_def for each in graph.graph_def.library.function}
+    needed: dict[str, Any] = {}
+    names = [_node(info.name) for info in definition.outputs.values()]
+    while names:
+        name = names.pop()
+        if name in nodes and name not in needed:
+            needed[name] = nodes[name]
+            names += map(_node, nodes[name].input)
+    waiting = list(needed.values())
+    called: set[str] = set()
+    found: set[str] = set()
+    while waiting:
+        node = waiting.pop()
+        found.add(node.op)
+        for value in node.attr.values():
+            for name in (value.func.name, *(each.name for each in value.list.func)):
+                if name in functions and name not in called:
+                    called.add(name)
+                    waiting += functions[name]  # a function holds what it needs and no more
+    return frozenset(found)
+
+
+def _node(tensor: str) -> str:
+    """The name of the node that makes `tensor`, as inputs name it: `^node`, `node`, `node:1`, `node:output:1`."""
+    return tensor.removeprefix("^").partition(":")[0]
+
+
+def _served(folder: Path, kind: str) -> Any:
+    """The graph that is meant for serving, else the first, of `saved_model.pb` read as `kind`. Raises
+    `RefusedModel`."""
+    path = folder / FILE
     try:
-        saved = message("tensorflow.SavedModel").FromString(path.read_bytes())
+        saved = message(kind).FromString(path.read_bytes())
     except (DecodeError, OSError) as error:
         raise RefusedModel(f"{path} is not a SavedModel, or is cut short: {error}") from error
     graphs = [graph for graph in saved.meta_graphs if SERVING_TAG in graph.meta_info_def.tags] or list(
@@ -31,9 +75,7 @@ def signature(folder: Path, wanted: str | None = None) -> Signature:
     )
     if not graphs:
         raise RefusedModel(f"{path} is not a SavedModel: it holds no graph")
-    definitions = graphs[0].signature_def
-    name = choose(folder, definitions, wanted)
-    return specified(path, name, definitions[name])
+    return graphs[0]
 
 
 def specified(path: Path, name: str, definition: Any) -> Signature:
