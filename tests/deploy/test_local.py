@@ -370,6 +370,12 @@ def test_precision_of_the_model_beats_the_service_s(monkeypatch: pytest.MonkeyPa
     assert [each.openvino_precision for each in seen] == [given]
 
 
+@pytest.mark.parametrize(("own", "given"), [(None, ("cuda",)), (("cpu",), ("cpu",)), ((), ())])
+def test_providers_of_the_model_beat_the_service_s(own: Any, given: Any) -> None:
+    policy = msgspec.structs.replace(POLICY, providers=("cuda",))
+    assert policy.filled(small(1, providers=own)).config.providers == given
+
+
 async def test_rows_are_billed_only_of_a_model_that_has_them(fleet: LocalFleet, engines: Any) -> None:
     await fleet.load(small(1))
     await fleet.load(small(2, batching=Batching(batched=False)))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -137,4 +138,21 @@ def test_a_provider_that_is_not_there_refuses_the_model_and_says_what_to_install
     package = crafted.package(path)
     wanted = msgspec.structs.replace(package, config=ModelConfig(providers=("rocm9", "cpu")))
     with pytest.raises(RefusedModel, match=r"no provider 'rocm9' here, it has .*cpu"):
+        onnx.load(wanted, 1)
+
+
+def test_a_provider_that_did_not_start_refuses_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where onnxruntime has been built with CUDA and finds no library of it: it takes the CPU and says nothing."""
+    package = crafted.package(crafted.save(tmp_path, crafted.plus_minus()))
+    wanted = msgspec.structs.replace(package, config=ModelConfig(providers=("cuda",)))
+    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnx.ort, "get_available_providers", lambda: both)
+    alone = onnx.ort.InferenceSession
+
+    def silent(path: str, options: Any, providers: list[str]) -> Any:
+        assert providers == both
+        return alone(path, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnx.ort, "InferenceSession", silent)
+    with pytest.raises(RefusedModel, match="provider 'cuda' did not start: its libraries"):
         onnx.load(wanted, 1)

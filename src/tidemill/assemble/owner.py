@@ -111,6 +111,7 @@ def fleet_policy(settings: Settings) -> FleetPolicy:
         load_s_max=settings.load_timeout_s,
         drain_s_max=settings.drain_ms / 1000,
         openvino_precision=settings.openvino_precision,
+        providers=tuple(each.strip() for each in settings.providers.split(",") if each.strip()),
         settings=settings,
         prompt_token_nanos=settings.prompt_token_nanos,
         completion_token_nanos=settings.completion_token_nanos,

@@ -125,7 +125,7 @@ def opened(settings: Settings, package: ModelPackage) -> tuple[Engine | None, Re
     if replica.engine_name == stages.ENSEMBLE:
         replica.adopt(stages.prepare(package, policy.steps.bounds).signature, rows_apart=False)
         return None, replica, float("inf")
-    opened = open_engine(replica.engine_name, package, settings.threads)
+    opened = open_engine(replica.engine_name, policy.filled(package), settings.threads)
     replica.adopt(opened.engine.signature, opened.rows_apart)
     replica.embedder = embedder.prepare(package, opened.engine.signature, policy.steps.bounds)
     return opened.engine, replica, opened.warm_up_s

@@ -46,6 +46,11 @@ def _metrics_path(value: str) -> None:
         raise ValueError(f"{value!r}: expected a path such as /monitoring/metrics")
 
 
+def _providers(value: str) -> None:
+    if not re.fullmatch(r"(\w+( *, *\w+)*)?", value):
+        raise ValueError(f"{value!r}: expected names with commas between them, such as tensorrt,cuda")
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The values in force. Times end in `_s` or `_ms`, sizes in `_bytes`, money in `_nanos` (1e-9 of a unit)."""
@@ -126,6 +131,11 @@ class Settings:
         "f32",
         "What OpenVINO computes floats in, where the model names nothing; auto: what is quickest on this processor.",
         one_of=("f32", "bf16", "auto"),
+    )
+    providers: str = _setting(
+        "",
+        "onnxruntime's execution providers where the model names none, as tensorrt,cuda; the CPU is always the last.",
+        check=_providers,
     )
     threads: int = _setting(0, "Threads of one engine; 0 takes the number of cores.", at_least=0, at_most=1024)
     instances: int = _setting(

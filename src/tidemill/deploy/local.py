@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-import msgspec
-
 from tidemill.core.contracts import Generator, Pieces
 from tidemill.core.errors import ModelNotReady, TidemillError, UnknownLabel, UnknownModel, UnknownVersion
 from tidemill.core.package import ModelPackage
@@ -342,10 +340,7 @@ def _open(engine_name: str, package: ModelPackage, policy: FleetPolicy) -> Prepa
     steps = prepare(package, policy.steps.bounds)
     if engine_name == stages.ENSEMBLE:
         return steps, stages.prepare(package, policy.steps.bounds), None
-    if package.config.openvino_precision is None:
-        config = msgspec.structs.replace(package.config, openvino_precision=policy.openvino_precision)
-        package = msgspec.structs.replace(package, config=config)
-    opened = open_engine(engine_name, package, policy.threads, policy.instances)
+    opened = open_engine(engine_name, policy.filled(package), policy.threads, policy.instances)
     try:
         return steps, opened, embedder.prepare(package, opened.engine.signature, policy.steps.bounds)
     except TidemillError:

@@ -53,12 +53,22 @@ class FleetPolicy(msgspec.Struct, frozen=True):
     load_s_max: float = 600.0
     drain_s_max: float = 10.0
     openvino_precision: str = "f32"
+    providers: tuple[str, ...] = ()
     settings: Settings = Settings()
     """What engines of language models choose from."""
     prompt_token_nanos: int = 0
     completion_token_nanos: int = 0
     cached_token_nanos: int | None = None
     batch_percent: int | None = None
+
+    def filled(self, package: ModelPackage) -> ModelPackage:
+        """`package` with what engines look for in its configuration and it says nothing of."""
+        config = package.config
+        if config.openvino_precision is None:
+            config = msgspec.structs.replace(config, openvino_precision=self.openvino_precision)
+        if config.providers is None:
+            config = msgspec.structs.replace(config, providers=self.providers)
+        return msgspec.structs.replace(package, config=config)
 
     @property
     def price(self) -> Price:

@@ -42,10 +42,12 @@ def load(package: ModelPackage, threads: int) -> OnnxEngine:
     options.intra_op_num_threads = threads
     # Spinning threads answer a little sooner and burn the cores that the service needs to read requests.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    wanted = providers(package.config.providers or ())
     try:
-        session = ort.InferenceSession(str(package.path), options, providers=providers(package.config.providers or ()))
+        session = ort.InferenceSession(str(package.path), options, providers=wanted)
     except ORT_FAILURES as error:
         raise RefusedModel(f"onnxruntime cannot load {package.path}: {first_line(error)}") from error
+    check_started(wanted, session.get_providers())
     give_back()
     return OnnxEngine(session, _without_rank(package.path, session))
 
@@ -63,6 +65,18 @@ def providers(wanted: Sequence[str]) -> list[str]:
             " `tensorrt` install onnxruntime-gpu in its place"
         )
     return list(dict.fromkeys([*(available[_short(name)] for name in wanted), available[CPU]]))
+
+
+def check_started(wanted: Sequence[str], started: Sequence[str]) -> None:
+    """Raises `RefusedModel` where one of `wanted` is not among those that a session `started` with: where a library or
+    a device is missing, onnxruntime goes on without it in silence."""
+    missing = [name for name in wanted if name not in started]
+    if missing:
+        short = _short(missing[0])
+        raise RefusedModel(
+            f"onnxruntime's provider {short!r} did not start: its libraries (for `cuda` CUDA and cuDNN, for `tensorrt`"
+            f" TensorRT besides) or its device are missing; install them, or leave {short!r} out of `providers`"
+        )
 
 
 CPU = "cpu"
