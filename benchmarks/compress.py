@@ -76,6 +76,8 @@ CASES = (
     Case("int8 dynamic", MINILM, "int8", ("dynamic=true",), metric=0.993, time=0.35, shape="1 × 16"),
     Case("adaquant, 4 bits", MINILM, "adaquant", ("bits=4",), metric=0.985),
     Case("gptq, 4 bits", MINILM, "gptq", ("bits=4",), metric=0.98),
+    Case("gptq, 4 bits, blocks of 128", MINILM, "gptq", ("bits=4", "block=128")),
+    Case("gptq, 4 bits, blocks of 16", MINILM, "gptq", ("bits=4", "block=16")),
     Case("gptq, 8 bits", MINILM, "gptq", ("bits=8", "block=128")),
     Case("kmeans, 16 values a channel", MINILM, "kmeans", metric=0.975),
     Case("two-bit", MINILM, "two-bit", metric=0.75),

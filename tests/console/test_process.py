@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from fakes_admin import FakeAdmin, free_port
+from tidemill.assemble.console_process import ConsoleProcess
 from tidemill.console import __main__ as entry
 from tidemill.console.parent import _poll, wait_for_end
+from tidemill.core.errors import InvalidSetting
+from tidemill.core.settings import Settings
 
 from .conftest import StartConsole, answers, environment
 
@@ -58,3 +62,11 @@ def test_a_killed_parent_ends_it(admin: FakeAdmin, tmp_path: Path) -> None:
     answers(f"http://127.0.0.1:{port}")
     parent.kill()
     assert parent.communicate(timeout=5)[0] == b""
+
+
+def test_a_port_that_is_taken_is_told_before_any_model_loads() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InvalidSetting, match=rf":{port} cannot be listened on.*--no-console"):
+            ConsoleProcess(Settings(console_port=port))
+        assert ConsoleProcess(Settings(console_port=port, no_console=True)).port == 0
