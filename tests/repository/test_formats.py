@@ -54,6 +54,27 @@ def test_any_bytes_are_judged_without_a_fault(tmp_path_factory: pytest.TempPathF
     assert found is None or found.path == path
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "kind"),
+    [("model.onnx", "model.onnx", "onnx"), ("model.savedmodel", "saved_model.pb", "savedmodel")],
+)
+def test_model_in_a_folder_of_triton_s_is_found(tmp_path: Path, name: str, file: str, kind: str) -> None:
+    inner = tmp_path / name
+    inner.mkdir()
+    assert recognise(tmp_path) is None
+    (inner / file).write_bytes(b"")
+    assert recognise(tmp_path) == Found(kind, inner if kind == "savedmodel" else inner / file)
+    (tmp_path / "other.xml").write_bytes(IR)
+    assert recognise(tmp_path) == Found("openvino", tmp_path / "other.xml")
+
+
+def test_two_folders_of_triton_s_are_no_model(tmp_path: Path) -> None:
+    for name, file in (("model.onnx", "model.onnx"), ("model.savedmodel", "saved_model.pb")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_bytes(b"")
+    assert recognise(tmp_path) is None
+
+
 def test_folder_of_a_saved_model_is_the_model(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").write_bytes(b"")
     (tmp_path / "other.onnx").write_bytes(ONNX)

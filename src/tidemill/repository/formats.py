@@ -14,6 +14,8 @@ HEAD_BYTES = 4096
 ENTRIES_MAX = 10_000
 GENAI = ("openvino_model.xml", "openvino_tokenizer.xml")
 """What a folder of a language model in OpenVINO's IR holds, in openvino-genai's names."""
+FOLDERS = ("model.savedmodel", "model.onnx")
+"""In Triton's layout a model of several files is a folder of such a name within its version's."""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -24,7 +26,14 @@ class Found(msgspec.Struct, frozen=True):
 
 
 def recognise(path: Path) -> Found | None:
-    """The model at `path`: a file, or a folder that holds one. None when there is none."""
+    """The model at `path`: a file, or a folder that holds one, or holds a folder of Triton's that does. None when there
+    is none."""
+    found = _recognised(path)
+    inner = [path / name for name in FOLDERS if (path / name).is_dir()] if found is None else []
+    return _recognised(inner[0]) if len(inner) == 1 else found
+
+
+def _recognised(path: Path) -> Found | None:
     if path.is_file():
         kind = _file_format(path)
         return Found(kind, path.parent if kind == "savedmodel" else path) if kind else None
