@@ -74,7 +74,16 @@ def test_what_is_not_said_is_left_to_the_model(tmp_path: Path) -> None:
         ('backend: "python"', "'python' is not served"),
         ('platform: "tensorrt_plan"', "'tensorrt_plan' is not served"),
         ("sequence_batching {}", "sequence_batching cannot be done here"),
-        ("ensemble_scheduling { step [] }", "ensemble_scheduling cannot be done here"),
+        ("ensemble_scheduling { step [] }", "ensemble_scheduling: an ensemble has a step"),
+        ("dynamic_batching { priority_levels: 2 }", "dynamic_batching: priority_levels, .* cannot be had"),
+        ("dynamic_batching { priority_queue_policy { key: 1 value {} } }", "dynamic_batching: priority_levels"),
+        ("dynamic_batching { foo: 1 }", 'in dynamic_batching: .*ModelDynamicBatching" has no field named "foo"'),
+        ("dynamic_batching { default_queue_policy { bar: 1 } }", 'in dynamic_batching: .* has no field named "bar"'),
+        ('input { name: "x" optional: true }', "input 'x' is optional"),
+        ('input { name: "x" sise: 3 }', 'in input: .* has no field named "sise"'),
+        ('output { name: "y" is_non_linear_format_io: true }', "tensor 'y': is_non_linear_format_io"),
+        ("instance_group { count: 1 priority: 2 }", 'in instance_group: .* has no field named "priority"'),
+        ("version_policy { newest {} }", 'in version_policy: .* has no field named "newest"'),
         ("model_transaction_policy { decoupled: true }", "decoupled"),
         ('input { name: "x" dims: [ 1 ] reshape { shape: [ ] } }', "to be reshaped"),
         ('input { name: "x" allow_ragged_batch: true }', "ragged"),
@@ -92,6 +101,38 @@ def test_what_would_change_an_answer_is_refused(tmp_path: Path, text: str, match
     with pytest.raises(RefusedModel, match=match) as caught:
         read(tmp_path, text)
     assert "config.pbtxt" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("dynamic_batching { preserve_ordering: true }", "dynamic_batching preserve_ordering: "),
+        (
+            "dynamic_batching { default_queue_policy { timeout_action: DELAY } }",
+            "default_queue_policy timeout_action: ",
+        ),
+        (
+            "dynamic_batching { default_queue_policy { allow_timeout_override: true } }",
+            "default_queue_policy allow_timeout_override: ",
+        ),
+        ('input { name: "x" format: FORMAT_NHWC }', "input format: "),
+        ("instance_group { rate_limiter { priority: 2 } }", "instance_group rate_limiter: "),
+        ("instance_group { passive: true }", "instance_group passive: "),
+        ('instance_group { host_policy: "a" }', "instance_group host_policy: "),
+        ('instance_group { profile: "a" }', "instance_group profile: "),
+        ("instance_group { secondary_devices { device_id: 1 } }", "instance_group secondary_devices: "),
+    ],
+    ids=str,
+)
+def test_what_changes_no_answer_is_noted_wherever_it_stands(tmp_path: Path, text: str, note: str) -> None:
+    said = read(tmp_path, text)
+    assert [each[: len(note)] for each in said.notes] == [note]
+    message = text_format.Parse(text, schemas.message("inference.ModelConfig")())
+    assert of_json(MessageToJson(message, preserving_proto_field_name=True)).notes == said.notes
+
+
+def test_instances_that_are_passive_are_not_made(tmp_path: Path) -> None:
+    assert read(tmp_path, "instance_group [ { count: 2 }, { count: 3 passive: true } ]").config.instances == 2
 
 
 @given(text=st.text(max_size=60))
@@ -135,7 +176,7 @@ def of_json(text: str) -> triton_config.Said:
 
 
 def test_json_says_what_the_text_form_says(tmp_path: Path) -> None:
-    message = text_format.Parse(PLAIN, schemas.message("inference.ModelConfig")(), allow_unknown_field=True)
+    message = text_format.Parse(PLAIN, schemas.message("inference.ModelConfig")())
     text = MessageToJson(message, preserving_proto_field_name=True)
     assert of_json(text).config == read(tmp_path, PLAIN).config
 
@@ -172,7 +213,10 @@ def test_what_has_no_effect_is_noted() -> None:
         ('{"instance_group": [{"count": 1000}, {"count": 25}]}', "1024"),
         ('{"instance_group": 3}', "instance_group"),
         ('{"sequence_batching": {"max_sequence_idle_microseconds": 5}}', "sequence_batching"),
-        ('{"ensemble_scheduling": {"step": [{}]}}', "ensemble_scheduling"),
+        ('{"ensemble_scheduling": {"step": [{}]}}', "ensemble_scheduling: step 1 has no model_name"),
+        ('{"dynamic_batching": {"foo": 1}}', "foo"),
+        ('{"dynamic_batching": {"priority_levels": 2}}', "priority_levels"),
+        ('{"input": [{"name": "x", "optional": true}]}', "optional"),
         ('{"model_transaction_policy": {"decoupled": true}}', "decoupled"),
         ('{"max_batch_size": 0, "dynamic_batching": {"preferred_batch_size": [4]}}', "above 0"),
         ('{"maxBatchSize": 8}', "maxBatchSize"),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
+
+import crafted
 from serving import Server, eventually
 from small_models import save, times
 
@@ -45,6 +48,20 @@ def test_list_of_models_is_served_and_followed(tmp_path: Path) -> None:
         assert answer(running, "c") == 30.0
 
 
+CHAIN = """
+platform: "ensemble"
+max_batch_size: 8
+input [ { name: "x" data_type: TYPE_FP32 dims: [ 1 ] } ]
+output [ { name: "last" data_type: TYPE_FP32 dims: [ 1 ] } ]
+ensemble_scheduling {
+  step [
+    { model_name: "m" model_version: 2 input_map { key: "x" value: "half" } output_map { key: "y" value: "last" } },
+    { model_name: "m" model_version: -1 input_map { key: "x" value: "x" } output_map { key: "y" value: "half" } }
+  ]
+}
+"""
+
+
 def test_repository_of_triton_s_layout_starts_as_it_is(tmp_path: Path) -> None:
     models = tmp_path / "models"
     for version in (1, 2, 3):
@@ -55,7 +72,17 @@ def test_repository_of_triton_s_layout_starts_as_it_is(tmp_path: Path) -> None:
         "version_policy { specific { versions: [1, 2] } }\ndynamic_batching { }\noptimization { graph { level: 1 } }\n"
     )
     save(models, "odd", times(1))
-    (models / "odd" / "config.pbtxt").write_text("ensemble_scheduling { step [ { model_name: 'm' } ] }")
+    (models / "odd" / "config.pbtxt").write_text("sequence_batching { }")
+    (models / "chain" / "1").mkdir(parents=True)
+    (models / "chain" / "config.pbtxt").write_text(CHAIN)
+    (models / "parts" / "1" / "model.onnx").mkdir(parents=True)
+    weighty = crafted.with_weights(crafted.pointing("weights.bin"))
+    onnx.save(weighty, models / "parts" / "1" / "model.onnx" / "model.onnx")
+    (models / "parts" / "1" / "model.onnx" / "weights.bin").write_bytes(bytes(16))
+    crafted.kit_saved_model(tmp_path / "kit").rename(tmp_path / "saved")
+    (models / "saved" / "1").mkdir(parents=True)
+    (tmp_path / "saved").rename(models / "saved" / "1" / "model.savedmodel")
+    (models / "saved" / "config.pbtxt").write_text('platform: "tensorflow_savedmodel"')
     server = Server(tmp_path / "none", tmp_path / "data", "--no-auth", "--no-charge")
     place = server.command.index("--models")
     server.command[place : place + 2] = ["--model-repository", str(models)]
@@ -63,5 +90,10 @@ def test_repository_of_triton_s_layout_starts_as_it_is(tmp_path: Path) -> None:
         assert answer(running, "m") == 2.0
         assert running.client.get("/v2/models/m/versions/3").status_code == 404
         assert "optimization: the engines here optimise every graph" in running.stderr()
-        assert "ensembles are not served" in running.stderr()
+        assert "sequence_batching cannot be done here" in running.stderr()
         assert answer(running, "odd") == "model.not_ready"
+        assert answer(running, "chain") == 2.0 * 2.0
+        assert running.client.get("/v2/models/chain").json()["platform"] == "ensemble"
+        for name in ("parts", "saved"):
+            assert running.client.get(f"/v2/models/{name}/ready").status_code == 200
+        assert running.client.get("/v2/models/saved").json()["platform"] == "openvino_savedmodel"

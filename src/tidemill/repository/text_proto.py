@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from tidemill.core import schemas
 from tidemill.core.errors import InvalidSetting
 
 BYTES_MAX = 4_000_000
+PLACE = re.compile(r"^\d+:\d+ : ")
+"""Line and column of a field's words, which stand elsewhere in the file."""
 OPENING, CLOSING = frozenset("{[<"), frozenset("}]>")
 
 
@@ -35,14 +38,15 @@ def parse(text: str, kind: str, path: Path) -> Any:
 
 
 def parse_fields(fields: list[tuple[str, str]], kind: str, path: Path) -> Any:
-    """The message `kind` that `fields` (see `split`) say; what is not known within one is passed over. Raises
-    `InvalidSetting` with the field's name."""
+    """The message `kind` that `fields` (see `split`) say. Raises `InvalidSetting` with the field's name, also for
+    one within it that is not known."""
     message = schemas.message(kind)()
     for name, said in fields:
         try:
-            text_format.Merge(said, message, allow_unknown_field=True)
+            text_format.Merge(said, message)
         except (text_format.ParseError, ValueError, RecursionError) as error:
-            raise InvalidSetting(f"{path}: in {name}: {error}") from error
+            told = PLACE.sub("", str(error))
+            raise InvalidSetting(f"{path}: in {name}: {told}") from error
     return message
 
 

@@ -16,7 +16,7 @@ from tidemill.core import registry, schemas
 from tidemill.core.errors import InvalidSetting, RefusedModel
 from tidemill.core.package import Batching, ModelConfig, Versions
 from tidemill.core.text import short
-from tidemill.repository import text_proto
+from tidemill.repository import text_proto, triton_ensemble
 
 NAME = "config.pbtxt"
 SHOWN = 500
@@ -26,13 +26,14 @@ ENGINES = {
     "openvino": "openvino",
     "tensorflow": None,
     "tensorflow_savedmodel": None,
+    triton_ensemble.ENGINE: triton_ensemble.ENGINE,
     "": None,
 }
 """Triton's backend or platform -> our engine; None: the one for the format of the file."""
 UNDERSTOOD = frozenset(
     (
         *("name", "platform", "backend", "max_batch_size", "input", "output", "instance_group", "dynamic_batching"),
-        *("version_policy", "default_model_filename", "parameters", "model_transaction_policy"),
+        *("version_policy", "default_model_filename", "parameters", "model_transaction_policy", "ensemble_scheduling"),
     )
 )
 WITHOUT_EFFECT = {
@@ -45,12 +46,18 @@ WITHOUT_EFFECT = {
     "runtime": "the engine brings its own",
 }
 IMPOSSIBLE = {
-    "ensemble_scheduling": "ensembles are not served from a config.pbtxt",
     "sequence_batching": "requests are answered each for itself, in no order",
     "batch_input": "no input is made by the server",
     "batch_output": "outputs are parted by rows alone",
     "model_operations": "an engine loads no operators of a file",
     "model_repository_agents": "nothing here decrypts or checks a model before it is loaded",
+}
+INSTANCE_NOTES = {
+    "rate_limiter": "models share the cores, and no resources are counted",
+    "passive": "such instances are not made",
+    "profile": "it is TensorRT's",
+    "secondary_devices": "models run on the CPU here",
+    "host_policy": "where threads run is the system's to choose",
 }
 PARAMETERS = {"intra_op_thread_count": "threads"}
 
@@ -100,7 +107,7 @@ def of_json(text: str, model: str) -> tuple[Said, Any]:
     try:
         notes = _noted(names)
         understood = {name: given[name] for name in names if name in UNDERSTOOD}
-        message = ParseDict(understood, schemas.message("inference.ModelConfig")(), ignore_unknown_fields=True)
+        message = ParseDict(understood, schemas.message("inference.ModelConfig")())
         return _understood(message, model, "max_batch_size" in names, notes), message
     except (RefusedModel, msgspec.ValidationError, ParseError, RecursionError) as error:
         raise InvalidSetting(f"config: {str(error)[:SHOWN]}") from error
@@ -121,7 +128,7 @@ def _understood(said: Any, model: str, sized: bool, notes: list[str]) -> Said:
         raise RefusedModel(f"name is {short(said.name)}, and the folder is {model!r}; they are one")
     if said.model_transaction_policy.decoupled:
         raise RefusedModel("decoupled: a request has one answer here")
-    _check_tensors(said)
+    _check_tensors(said, notes)
     threads = None
     for name, parameter in sorted(said.parameters.items()):
         if name in PARAMETERS and parameter.string_value.isdecimal():
@@ -136,6 +143,7 @@ def _understood(said: Any, model: str, sized: bool, notes: list[str]) -> Said:
         "file": filename or None,
         "batching": msgspec.to_builtins(_batching(said, sized, notes)),
         "versions": msgspec.to_builtins(Versions(policy=_policy(said.version_policy))),
+        **triton_ensemble.translated(said, notes),
     }
     labels = [output.label_filename for output in said.output if output.label_filename]
     if len(labels) > 1:
@@ -159,8 +167,10 @@ def _engine_of(word: str) -> str | None:
     return engine
 
 
-def _check_tensors(said: Any) -> None:
+def _check_tensors(said: Any, notes: list[str]) -> None:
     for tensor in (*said.input, *said.output):
+        if tensor.is_non_linear_format_io:
+            raise RefusedModel(f"tensor {short(tensor.name)}: is_non_linear_format_io is TensorRT's alone")
         if tensor.HasField("reshape") and list(tensor.reshape.shape) != list(tensor.dims):
             raise RefusedModel(
                 f"tensor {short(tensor.name)} is to be reshaped from {list(tensor.dims)} to"
@@ -171,13 +181,20 @@ def _check_tensors(said: Any) -> None:
     for tensor in said.input:
         if tensor.allow_ragged_batch:
             raise RefusedModel(f"input {short(tensor.name)} allows ragged batches, which no engine here takes")
+        if tensor.optional:
+            raise RefusedModel(f"input {short(tensor.name)} is optional, and a request brings every input here")
+    if any(tensor.format for tensor in said.input):
+        notes.append("input format: the model itself has it so")
 
 
 def _instances(said: Any, notes: list[str]) -> int | None:
     groups = list(said.instance_group)
     if any(group.kind == group.KIND_GPU or group.gpus for group in groups):
         notes.append("instance_group: models run on the CPU here")
-    return sum(max(group.count, 1) for group in groups) or None
+    for field, why in INSTANCE_NOTES.items():
+        if any(each.name == field for group in groups for each, _ in group.ListFields()):
+            notes.append(f"instance_group {field}: {why}")
+    return sum(max(group.count, 1) for group in groups if not group.passive) or None
 
 
 def _batching(said: Any, sized: bool, notes: list[str]) -> Batching:
@@ -190,7 +207,18 @@ def _batching(said: Any, sized: bool, notes: list[str]) -> Batching:
     if joined and sized and size == 0:
         raise RefusedModel("dynamic_batching wants a max_batch_size above 0")
     dynamic = said.dynamic_batching
+    if dynamic.priority_levels or dynamic.default_priority_level or dynamic.priority_queue_policy:
+        raise RefusedModel(
+            "dynamic_batching: priority_levels, default_priority_level and priority_queue_policy cannot be had:"
+            " requests wait in one line here, whoever sends them; leave them out"
+        )
+    if dynamic.preserve_ordering:
+        notes.append("dynamic_batching preserve_ordering: each request is answered by itself")
     queue = dynamic.default_queue_policy
+    if queue.timeout_action == queue.DELAY:
+        notes.append("default_queue_policy timeout_action: what is late is refused at its deadline, never put off")
+    if queue.allow_timeout_override:
+        notes.append("default_queue_policy allow_timeout_override: a request may always ask for an earlier deadline")
     if queue.default_timeout_microseconds:
         notes.append("default_queue_policy: a request's deadline is its own, or --request-timeout-ms")
     return Batching(
