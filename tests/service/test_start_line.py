@@ -123,3 +123,35 @@ def test_dashes_beside_own_words_open_the_two_ports_as_well(models: Path, tmp_pa
     own = ["--models", str(models), "--rest-api-port", str(rest), "--http-port", "0", "--grpc-port", "0"]
     with started(tmp_path, "half", *own, "--no-console", "--no-auth"):
         assert httpx.get(f"http://127.0.0.1:{rest}/readyz").status_code == 200
+
+
+def test_files_of_the_line_start_as_they_are(models: Path, tmp_path: Path) -> None:
+    """A list of models, batching and monitoring, each with words that have no effect here."""
+    listed, batching, monitoring = (
+        tmp_path / name for name in ("models.config", "batching.config", "monitoring.config")
+    )
+    listed.write_text(
+        f"""model_config_list {{ config {{
+          name: 'half', base_path: '{models / "half"}', model_platform: 'tensorflow', model_type: TENSORFLOW
+          logging_config {{ sampling_config {{ sampling_rate: 0.1 }} }}
+        }} }}"""
+    )
+    batching.write_text(
+        "max_batch_size { value: 16 }\nbatch_timeout_micros { value: 0 }\nlow_priority_max_batch_size { value: 8 }\n"
+        "mixed_priority_batching_policy: LOW_PRIORITY_PADDING_WITH_MAX_BATCH_SIZE\n"
+    )
+    monitoring.write_text("prometheus_config: { enable: true, path: '/monitoring/prometheus/metrics' }")
+    rest = free_port()
+    with started(
+        tmp_path, f"--rest_api_port={rest}", f"--model_config_file={listed}", f"--batching_parameters_file={batching}",
+        f"--monitoring_config_file={monitoring}", "--enable_batching", f"--port={free_port()}",
+    ) as (running, _):  # fmt: skip
+        url = f"http://127.0.0.1:{rest}"
+        answer = httpx.post(f"{url}/v1/models/half:predict", json={"instances": [[4.0]]})
+        assert answer.json() == {"predictions": [[2.0]]}
+        assert httpx.get(f"{url}/v2/models/half/config").json()["max_batch_size"] == 16
+        assert "tidemill_requests_total" in httpx.get(f"{url}/monitoring/prometheus/metrics").text
+        assert running.stderr is not None
+        told = os.read(running.stderr.fileno(), 2**20).decode()
+        for field in ("logging_config", "model_type", "low_priority_max_batch_size", "mixed_priority_batching_policy"):
+            assert f"{field} has no effect" in told

@@ -11,6 +11,7 @@ import msgspec
 from tidemill.core.errors import RefusedModel, UnknownModel
 from tidemill.core.package import ModelConfig, ModelEntry, ModelPackage, VersionPolicy, overlaid
 from tidemill.core.tensor import Signature
+from tidemill.core.text import short
 from tidemill.repository import formats, genai, gguf, huggingface, model_config, onnx_files, saved_model, triton_config
 
 log = logging.getLogger(__name__)
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 MANIFEST_NAME = "manifest.json"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
 VERSION = re.compile(r"[0-9]{1,18}")
+STORE = re.compile(r"(?!file:)([a-z][a-z0-9+.\-]*):/", re.IGNORECASE)
 WITHOUT_FILE = ("echo", "ensemble", "remote")
 """Engines of models that are a `tidemill.toml` and no more."""
 HOLDS_NONE = "holds no model: no ONNX, OpenVINO IR, SavedModel, GGUF or folder of Hugging Face"
@@ -146,6 +148,14 @@ def _named(path: Path, file: str | None) -> Path:
     return path / file
 
 
+def elsewhere(place: str) -> str:
+    """What is wrong with a place that is an address of a store; "" for every other."""
+    found = STORE.match(place)
+    if found is None:
+        return ""
+    return f"{found[1].lower()}:// is a bucket or another store elsewhere, which is not read; copy it to a folder"
+
+
 def checked_name(name: str, path: Path) -> str:
     """Raises `RefusedModel` for what cannot stand in an address."""
     if not NAME.fullmatch(name):
@@ -157,6 +167,8 @@ def checked_name(name: str, path: Path) -> str:
 
 def _path(model: str) -> Path:
     """Raises `UnknownModel` for words that cannot be a path."""
+    if reason := elsewhere(model):
+        raise UnknownModel(f"there is no model {short(model)}: {reason}")
     try:
         path = Path(model).expanduser()
         path.is_file()

@@ -5,6 +5,7 @@ Used by the owner and the command line, and for `HandleReloadConfigRequest`, whi
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from tidemill.core.errors import InvalidSetting, MalformedRequest
 from tidemill.core.package import ModelEntry, VersionPolicy
 from tidemill.core.text import short
 from tidemill.repository import layout, text_proto
+
+log = logging.getLogger(__name__)
 
 VERSIONS_MAX = 1000
 NUMBER_MAX = 10**18
@@ -48,8 +51,13 @@ def _entry(config: Any) -> ModelEntry:
         raise InvalidSetting("a model in the list has no name")
     if not layout.NAME.fullmatch(name):
         raise InvalidSetting(f"{short(name)} is no name for a model; letters, digits, '_', '-' and '.' are")
+    if elsewhere := layout.elsewhere(base):
+        raise InvalidSetting(f"model {name!r} has the base_path {short(base)}: {elsewhere}")
     if not base.startswith("/") or "\0" in base:
         raise InvalidSetting(f"model {name!r} has the base_path {short(base)}; expected an absolute path")
+    for field, why in MODEL_NOTES.items():
+        if _is_said(config, field):
+            log.info("%s has no effect: %s", field, why, extra={"model": name})
     labels = dict(config.version_labels)
     for label, version in labels.items():
         if not label or not 0 <= version < NUMBER_MAX:
@@ -80,7 +88,9 @@ def _policy(name: str, policy: Any) -> VersionPolicy | None:
 def read_batching(path: Path) -> tuple[dict[str, float], list[str]]:
     """The settings that `--batching_parameters_file` asks for, and what of it has no effect. Raises
     `InvalidSetting`."""
-    said = text_proto.parse(text_proto.text_of(path), "tensorflow.serving.BatchingParameters", path)
+    fields = text_proto.split(text_proto.text_of(path), path)
+    heard = [field for field in fields if field[0] not in BATCHING_NOTES]
+    said = text_proto.parse_fields(heard, "tensorflow.serving.BatchingParameters", path)
     settings: dict[str, float] = {}
     for field, setting in (("max_batch_size", "max_batch"), ("num_batch_threads", "instances")):
         if said.HasField(field):
@@ -95,18 +105,33 @@ def read_batching(path: Path) -> tuple[dict[str, float], list[str]]:
         batches = _positive(path, "max_enqueued_batches", said.max_enqueued_batches.value)
         # They count batches, `queue_max` counts requests, of which a batch may hold that many.
         settings["queue_max"] = min(batches * settings.get("max_batch", 1), QUEUE_MAX)
-    notes = [f"{path}: {field} has no effect: {why}" for field, why in BATCHING_NOTES.items() if _is_said(said, field)]
+    untold = [name for name in dict.fromkeys(name for name, _ in fields) if name in BATCHING_NOTES]
+    notes = [f"{path}: {field} has no effect: {BATCHING_NOTES[field]}" for field in untold]
     return settings, notes
 
 
 DELAY_US_MAX = 60_000_000
 """As `batch_delay_ms` has it."""
+MODEL_NOTES = {
+    "model_type": "what a file is, is read from its content",
+    "logging_config": "requests are not written to files; --access-log and --otlp-endpoint tell of them",
+}
+"""Fields of a model in the list that change no answer here, with the reason."""
+ONE_LINE = "requests wait in one line, whoever sends them"
 BATCHING_NOTES = {
     "allowed_batch_sizes": "batches of any size run as they are",
     "pad_variable_length_inputs": "lengths are joined where the model's tidemill.toml has [batching.padding]",
     "enable_large_batch_splitting": "a request larger than a batch is asked in parts anyway",
     "max_execution_batch_size": "a batch is never larger than max_batch_size",
     "thread_pool_name": "every model has threads of its own",
+    "batch_padding_policy": "a batch runs as large as it is",
+    "low_priority_max_batch_size": ONE_LINE,
+    "low_priority_batch_timeout_micros": ONE_LINE,
+    "low_priority_max_enqueued_batches": ONE_LINE,
+    "low_priority_allowed_batch_sizes": ONE_LINE,
+    "low_priority_max_execution_batch_size": ONE_LINE,
+    "mixed_priority_batching_policy": ONE_LINE,
+    "enable_priority_queue": ONE_LINE,
 }
 """Fields that change no answer here, with the reason."""
 
