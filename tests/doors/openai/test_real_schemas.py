@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
+import re
 from typing import Any
 
 import openai
@@ -105,7 +107,7 @@ def test_json_mode(asking: openai.OpenAI) -> None:
     assert isinstance(json.loads(said.choices[0].message.content or ""), dict)
 
 
-def test_schema_that_the_engine_cannot_compile_is_refused_by_its_field(asking: openai.OpenAI) -> None:
+def test_schema_that_nothing_fits_is_refused_at_its_place(asking: openai.OpenAI) -> None:
     never: Any = {
         "type": "object",
         "properties": {"a": {"type": "integer", "minimum": 3, "exclusiveMaximum": 3}},
@@ -115,9 +117,58 @@ def test_schema_that_the_engine_cannot_compile_is_refused_by_its_field(asking: o
     tool: Any = {"type": "function", "function": {"name": "f", "parameters": never}}
     shape: Any = {"type": "json_schema", "json_schema": {"name": "s", "schema": never}}
     for more, param in (
-        ({"response_format": shape}, "response_format"),
-        ({"tools": [tool], "tool_choice": "required"}, "tools"),
+        ({"response_format": shape}, "response_format.json_schema.schema.properties.a"),
+        ({"tools": [tool], "tool_choice": "required"}, "tools[0].function.parameters.properties.a"),
     ):
         with pytest.raises(openai.BadRequestError) as refused:
             asking.chat.completions.create(model="smollm2", messages=PARIS, max_tokens=20, **more)  # type: ignore[call-overload]
         assert refused.value.param == param
+
+
+PATTERNS = ("^.{2,30}$", "^[^,]{3,12}$", r"^\S+ \S{2,9}$", r'^"\w{1,9}" \\$', "lo", r"^\W\D{2,5}$")
+
+
+def test_answers_fit_patterns_and_bounds(words: Server) -> None:
+    """Twenty-four calls at temperature 1: each answer is JSON, and what each pattern and bound says is true of it."""
+
+    def schema(number: int) -> Any:
+        held: Any = {"type": "string", "pattern": PATTERNS[number % len(PATTERNS)]}
+        if held["pattern"] == "lo":
+            held["maxLength"] = 20
+        share: Any = {"type": "number", "exclusiveMinimum": 0, "maximum": 1}
+        day: Any = {"type": "string", "format": "date"}
+        properties = {"city": held, "share": share, "day": day}
+        return {"type": "object", "properties": properties, "required": list(properties)}
+
+    async def all_of_them() -> list[Any]:
+        async with openai.AsyncOpenAI(base_url=f"{words.url}/v1", api_key="none", max_retries=0) as client:
+
+            def tool(number: int) -> Any:
+                return {"type": "function", "function": {"name": "f", "parameters": schema(number)}}
+
+            return await asyncio.gather(
+                *(
+                    client.chat.completions.create(
+                        model="smollm2",
+                        messages=PARIS,
+                        tools=[tool(number)],
+                        tool_choice="required",
+                        seed=number,
+                        temperature=1,
+                        max_tokens=250,
+                    )
+                    for number in range(24)
+                )
+            )
+
+    whole = 0
+    for number, said in enumerate(asyncio.run(all_of_them())):
+        (call,) = said.choices[0].message.tool_calls
+        if said.choices[0].finish_reason == "length":
+            continue
+        whole += 1
+        found = json.loads(call.function.arguments)
+        assert re.search(PATTERNS[number % len(PATTERNS)], found["city"]), found
+        assert 0 < found["share"] <= 1
+        assert datetime.date.fromisoformat(found["day"])
+    assert whole >= 20

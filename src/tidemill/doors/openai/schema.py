@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tidemill.core.errors import WrongDatatype, WrongValue
+from tidemill.core.schema.normal import KINDS, is_a, normal
 from tidemill.core.text import short
 from tidemill.doors.openai.pattern import why_not
 
@@ -18,18 +19,16 @@ SCHEMA_DEPTH_MAX: Final = 32
 SCHEMA_PARTS_MAX: Final = 4096
 """Subschemas, those behind a `$ref` counted each time that it is named."""
 ENUM_MAX: Final = 1024
-KINDS = {
-    "object": dict, "array": list, "string": str, "boolean": bool, "null": type(None), "integer": int,
-    "number": (int, float),
-}  # fmt: skip
 _RANGES = (
     ("minimum", "maximum"), ("exclusiveMinimum", "exclusiveMaximum"), ("minLength", "maxLength"),
     ("minItems", "maxItems"), ("minProperties", "maxProperties"),
 )  # fmt: skip
+_COUNTS = tuple(word for pair in _RANGES[2:] for word in pair)
 
 
 def text_of(schema: Any, param: str) -> str:
-    """The schema as JSON, once it is found good. Raises `WrongDatatype`, `WrongValue`, both with a `param`."""
+    """The schema as JSON, once it is found good. Raises `WrongDatatype`, `WrongValue`, and `NotOffered` for a keyword
+    that no answer is held to, all with a `param`."""
     if not isinstance(schema, dict):
         raise WrongDatatype(f"{param} is {short(schema)}, expected a JSON Schema, an object", param=param)
     try:
@@ -39,6 +38,7 @@ def text_of(schema: Any, param: str) -> str:
     if len(text) > SCHEMA_BYTES_MAX:
         raise WrongValue(f"{param} has {len(text)} characters, at most {SCHEMA_BYTES_MAX} are taken", param=param)
     _Judge(schema, param).judge(schema, param, 0, ())
+    normal(schema, param)
     return text
 
 
@@ -93,24 +93,19 @@ class _Judge:
 
 def _below(schema: dict[str, Any], path: str, bad: Any) -> Iterator[tuple[str, Any]]:
     """The subschemas; definitions are judged where they are named."""
-    for word in ("properties", "patternProperties"):
-        named = schema.get(word, {})
-        if not isinstance(named, dict):
-            raise bad(f"{path}.{word}", f"is {short(named)}, expected an object")
-        for name, each in named.items():
-            if word == "patternProperties" and (why := why_not(name)):
-                raise bad(f"{path}.{word}", why)
-            yield f"{word}.{name}"[:100], each
+    named = schema.get("properties", {})
+    if not isinstance(named, dict):
+        raise bad(f"{path}.properties", f"is {short(named)}, expected an object")
+    yield from ((f"properties.{name}"[:100], each) for name, each in named.items())
     for word in ("anyOf", "oneOf", "allOf", "prefixItems"):
         if word in schema:
             listed = schema[word]
             if not isinstance(listed, list) or not listed:
                 raise bad(f"{path}.{word}", f"is {short(listed)}, expected a list with an entry")
             yield from ((f"{word}[{index}]", each) for index, each in enumerate(listed))
-    for word in ("items", "contains"):
-        if word in schema and (schema[word] is not False or schema.get("minItems", 0) > 0):
-            yield word, schema[word]
-    if isinstance(schema.get("additionalProperties"), dict):
+    if schema.get("items", False) is not False:  # `normal` counts what is left without
+        yield "items", schema["items"]
+    if not isinstance(schema.get("additionalProperties", True), bool):
         yield "additionalProperties", schema["additionalProperties"]
 
 
@@ -118,19 +113,23 @@ def _check_values(schema: dict[str, Any], path: str, bad: Any) -> None:
     """`type`, `enum`, `const`, ranges and patterns, one against the other."""
     kinds = _kinds(schema, path, bad)
     values = schema.get("enum", [schema["const"]] if "const" in schema else None)
-    if values is not None:
+    if "enum" in schema or values is not None:
         if not isinstance(values, list) or not 1 <= len(values) <= ENUM_MAX:
             raise bad(f"{path}.enum", f"is {short(values)}, expected a list of 1 to {ENUM_MAX} values")
-        if kinds and not any(_is(value, kind) for value in values for kind in kinds):
+        if kinds and not any(is_a(value, kind) for value in values for kind in kinds):
             raise bad(path, f"takes {short(values)} and is of type {' or '.join(kinds)}: nothing is both")
+    for word in _COUNTS:
+        count = schema.get(word, 0)
+        if type(count) is not int or count < 0:
+            raise bad(f"{path}.{word}", f"is {short(count)}, expected a whole number from 0")
+    if type(schema.get("multipleOf", 1)) not in (int, float) or schema.get("multipleOf", 1) <= 0:
+        raise bad(f"{path}.multipleOf", f"is {short(schema['multipleOf'])}, expected a number above 0")
     for low, high in _RANGES:
         bounds = [schema[word] for word in (low, high) if word in schema]
         if any(type(each) not in (int, float) for each in bounds):
             raise bad(f"{path}.{low if low in schema else high}", f"is {short(bounds[0])}, expected a number")
         if len(bounds) == 2 and (bounds[0] > bounds[1] or (low.startswith("excl") and bounds[0] == bounds[1])):
             raise bad(path, f"wants {low} {bounds[0]} and {high} {bounds[1]}: nothing is both")
-    if schema.get("not") in ({}, True):
-        raise bad(f"{path}.not", "excludes everything")
     if "pattern" in schema and (why := why_not(schema["pattern"])):
         raise bad(f"{path}.pattern", why)
 
@@ -143,19 +142,11 @@ def _kinds(schema: dict[str, Any], path: str, bad: Any) -> list[str]:
     return kinds
 
 
-def _is(value: Any, kind: str) -> bool:
-    if isinstance(value, bool) and kind in ("integer", "number"):
-        return False
-    if kind == "integer" and isinstance(value, float):
-        return value.is_integer()
-    return isinstance(value, KINDS[kind])  # type: ignore[arg-type]
-
-
 def _check_object(schema: dict[str, Any], path: str, bad: Any) -> None:
     required = schema.get("required", [])
     if not isinstance(required, list) or any(not isinstance(name, str) for name in required):
         raise bad(f"{path}.required", f"is {short(required)}, expected a list of names")
-    if schema.get("additionalProperties") is False and "patternProperties" not in schema:
+    if schema.get("additionalProperties") is False:
         properties = schema.get("properties", {})
         missing = [name for name in required if name not in properties]
         if missing and "object" in _kinds(schema, path, bad):

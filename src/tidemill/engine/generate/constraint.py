@@ -10,14 +10,16 @@ from typing import Any, Final
 
 import msgspec
 
-from tidemill.core.errors import WrongValue
+from tidemill.core.errors import NotOffered, WrongValue
 from tidemill.core.generation import Constraint
-from tidemill.engine.generate.grammar import grammar
+from tidemill.core.schema.normal import normal
+from tidemill.engine.generate.grammar import Unknown, grammar
 
 TEXT_CHARACTERS_MAX: Final = 65_536
 DEPTH_MAX: Final = 64
 COUNT_MAX: Final = 10_000
 COUNTS: Final = frozenset({"minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"})
+PARAM: Final = "response_format"
 ANY_OBJECT: Final = '{"type":"object"}'
 
 
@@ -25,8 +27,9 @@ def words(constraint: Constraint) -> dict[str, str]:
     """Arguments of a `StructuredOutputConfig`. A JSON answer without a schema is an object, as OpenAI's is."""
     if constraint.kind == "json":
         return {"json_schema": ANY_OBJECT}
-    if constraint.kind == "json_schema" and (found := grammar(msgspec.json.decode(constraint.text))) is not None:
-        return {"grammar": found}
+    if constraint.kind == "json_schema":
+        schema = normal(msgspec.json.decode(constraint.text), PARAM)
+        return {"grammar": grammar(schema)}
     return {constraint.kind: constraint.text}
 
 
@@ -49,6 +52,7 @@ def check(constraint: Constraint) -> None:
         if not isinstance(schema, dict):
             raise refused("a schema is an object")
         _check_value(schema, 0)
+        _check_normal(schema)
         return
     depth = most = 0
     for character in text:
@@ -71,5 +75,13 @@ def _check_value(value: Any, depth: int) -> None:
             _check_value(below, depth + 1)
 
 
+def _check_normal(schema: dict[str, Any]) -> None:
+    """Raises `NotOffered`, `WrongValue`. Doors have judged what they took, other ways not."""
+    try:
+        grammar(normal(schema, PARAM))
+    except Unknown as error:
+        raise NotOffered(f"what the answer must fit cannot be held: {error}", param=PARAM) from error
+
+
 def refused(why: str) -> WrongValue:
-    return WrongValue(f"what the answer must fit cannot be compiled: {why}", param="response_format")
+    return WrongValue(f"what the answer must fit cannot be compiled: {why}", param=PARAM)

@@ -1,4 +1,4 @@
-"""A JSON Schema as a grammar of JSON without spare white space, for schemas that it knows whole; pure, in the child.
+"""A JSON Schema as a grammar of JSON without spare white space; pure, in the child.
 
 The engine's own grammar of a schema takes any white space between the parts, and a small model may go on with that for
 ever. What is drawn by this one fits the schema, is written as `json.dumps` writes it, has its properties in the
@@ -8,33 +8,35 @@ schema's order, and numbers of 15 digits at most.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
+from tidemill.core.text import short
+
 REPEATS_MAX: Final = 1000
-"""A string or list that may be longer has no end here."""
-_NOTES = frozenset({"title", "description", "default", "examples", "$schema", "$comment", "$id", "deprecated"})
-_ROOT = frozenset({"$defs", "definitions"})
+"""A string or list that may be longer is not drawn longer."""
 _BASICS = r"""char ::= [^"\\\x00-\x1F] | "\\" ["\\/bfnrt]
 integer ::= "-"? ("0" | [1-9] [0-9]{0,14})
 number ::= integer ("." [0-9]{1,15})?
 boolean ::= "true" | "false"
 null ::= "null"
 nothing ::= ""
+text ::= "\"" char* "\""
+any ::= text | number | boolean | null | "[" (any (", " any)*)? "]" | "{" (text ": " any (", " text ": " any)*)? "}"
 """
 
 
-class _Unknown(Exception):
-    """The schema says something that is not known here."""
+class Unknown(Exception):
+    """The words say what of the schema is not known here."""
 
 
-def grammar(schema: Any) -> str | None:
-    """EBNF, or None for a schema that says more than is known here."""
+def grammar(schema: Any) -> str:
+    """EBNF of a schema that was made `normal` before. Raises `Unknown`."""
     made = _Rules(schema)
     try:
         root = made.of(schema)
-    except (_Unknown, RecursionError):
-        return None
+    except RecursionError as error:
+        raise Unknown("it nests too deep") from error
     return "".join(f"{name} ::= {text}\n" for name, text in [("root", root), *made.rules]) + _BASICS
 
 
@@ -55,51 +57,40 @@ class _Rules:
         self.rules.append((name, text))
         return name
 
-    def _text(self, schema: Any) -> str:
-        if not isinstance(schema, dict):
-            raise _Unknown
-        said = {key: value for key, value in schema.items() if key not in _NOTES}
-        if schema is self._root:
-            said = {key: value for key, value in said.items() if key not in _ROOT}
+    def _text(self, said: Any) -> str:
         if "$ref" in said:
-            return self._ref(said)
-        if "const" in said or "enum" in said:
-            return _values(said)
+            return self._ref(said["$ref"])
+        if "enum" in said:
+            return " | ".join(_literal(_json(each)) for each in said["enum"])
         if "anyOf" in said:
-            _only(said, {"anyOf"})
-            return _either([self.of(each) for each in said["anyOf"]])
-        kind = said.get("type")
-        if isinstance(kind, list):
-            return _either([self.of({**said, "type": each}) for each in kind])
+            return " | ".join(self.of(each) for each in said["anyOf"])
+        kind = said.get("type", "any")
+        pattern = str(said["pattern"])[1:-1].replace("()", '""') if "pattern" in said else None
         match kind:
             case "object":
-                return self._object(said)
+                return self._object(said) if "properties" in said else self._map(said)
             case "array":
                 return self._array(said)
+            case "string" if pattern is not None:
+                return rf'"\"" {pattern} "\""'
             case "string":
-                _only(said, {"type", "minLength", "maxLength"})
                 return rf'"\"" char{_counted(said.get("minLength", 0), said.get("maxLength"))} "\""'
-            case "integer" | "number" | "boolean" | "null":
-                _only(said, {"type"})
-                return str(kind)
-        raise _Unknown
+        return str(kind) if pattern is None else pattern
 
-    def _ref(self, said: dict[str, Any]) -> str:
-        _only(said, {"$ref"})
-        ref = said["$ref"]
+    def _ref(self, ref: str) -> str:
         if ref not in self._named:
-            parts = str(ref).split("/")
-            if len(parts) != 3 or parts[0] != "#" or parts[1] not in _ROOT or "~" in parts[2]:
-                raise _Unknown
+            found = self._root
+            for part in ref.removeprefix("#").strip("/").split("/"):
+                name = part.replace("~1", "/").replace("~0", "~")
+                if not isinstance(found, dict) or name not in found:
+                    raise Unknown(f"$ref {short(ref)} leads nowhere that is known here; name it in $defs")
+                found = found[name]
             self._named[ref] = name = f"d{len(self._named)}"
-            self.rules.append((name, self._text(self._root.get(parts[1], {}).get(parts[2]))))
+            self.rules.append((name, self._text(found)))
         return self._named[ref]
 
     def _object(self, said: dict[str, Any]) -> str:
-        _only(said, {"type", "properties", "required", "additionalProperties"})
-        properties, required = said.get("properties", {}), said.get("required", [])
-        if not set(required) <= set(properties) or (not properties and said.get("additionalProperties") is not False):
-            raise _Unknown
+        properties, required = said["properties"], said["required"]
         after = fresh = "nothing"  # what may follow some property, and what may stand where there is none yet
         for name, each in reversed(properties.items()):
             pair = f'{_literal(_json(name))} ": " {self.of(each)}'
@@ -109,52 +100,41 @@ class _Rules:
                 fresh, after = self._rule(f"{pair} {after} | {fresh}"), self._rule(f'(", " {pair})? {after}')
         return f'"{{" {fresh} "}}"'
 
+    def _map(self, said: dict[str, Any]) -> str:
+        """Names of the model's own."""
+        if said.get("maxProperties") == 0:
+            return '"{}"'
+        return self._listed(said.get("minProperties", 0), said.get("maxProperties"), "{}",
+                            f'text ": " {self.of(said["additionalProperties"])}')  # fmt: skip
+
     def _array(self, said: dict[str, Any]) -> str:
-        _only(said, {"type", "items", "minItems", "maxItems"})
-        if "items" not in said:
-            raise _Unknown
         low, high = said.get("minItems", 0), said.get("maxItems")
         if high == 0:
             return '"[]"'
-        item = self.of(said["items"])
+        if "prefixItems" in said:
+            return self._tuple(said["prefixItems"], said.get("items"), low, high)
+        return self._listed(low, high, "[]", self.of(said.get("items", {})))
+
+    def _listed(self, low: int, high: int | None, ends: str, item: str) -> str:
         more = _counted(max(low - 1, 0), None if high is None else high - 1)
         inner = f'{item} (", " {item}){more}'
-        return f'"[" ({inner})? "]"' if low == 0 else f'"[" {inner} "]"'
+        return f'"{ends[0]}" ({inner})? "{ends[1]}"' if low == 0 else f'"{ends[0]}" {inner} "{ends[1]}"'
+
+    def _tuple(self, first: Sequence[Any], rest: Any, low: int, high: int | None) -> str:
+        """A list that begins with one of each of `first`."""
+        parts = '", " '.join(f"{self.of(each)} " for each in first)
+        if high == len(first):
+            return f'"[" {parts}"]"'
+        more = _counted(max(0, low - len(first)), None if high is None else high - len(first))
+        return f'"[" {parts}(", " {self.of({} if rest is None else rest)}){more} "]"'
 
 
-def _only(said: dict[str, Any], known: Collection[str]) -> None:
-    if not said.keys() <= set(known):
-        raise _Unknown
-
-
-def _either(names: Sequence[str]) -> str:
-    if not names:
-        raise _Unknown
-    return " | ".join(names)
-
-
-def _counted(low: Any, high: Any) -> str:
-    if (
-        type(low) is not int
-        or low > REPEATS_MAX
-        or (high is not None and (type(high) is not int or high > REPEATS_MAX))
-    ):
-        raise _Unknown
+def _counted(low: int, high: int | None) -> str:
+    if low > REPEATS_MAX:
+        raise Unknown(f"{low} characters or items at least; at most {REPEATS_MAX} are asked for")
     if high is None:
         return f"{{{low},}}" if low else "*"
-    return f"{{{low},{high}}}"
-
-
-def _values(said: dict[str, Any]) -> str:
-    _only(said, {"const", "enum", "type"} if "type" in said else {"const", "enum"})
-    values = [said["const"]] if "const" in said else said["enum"]
-    if "const" in said and "enum" in said:
-        raise _Unknown
-    kinds = {"string": str, "boolean": bool, "null": type(None), "integer": int}
-    kind = kinds.get(str(said.get("type", "")))
-    if "type" in said and (kind is None or any(type(each) is not kind for each in values)):
-        raise _Unknown
-    return _either([_literal(_json(each)) for each in values])
+    return f"{{{low},{min(high, REPEATS_MAX)}}}"
 
 
 def _literal(text: str) -> str:
