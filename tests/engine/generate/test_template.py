@@ -40,6 +40,20 @@ def test_tools_are_told_where_the_template_knows_them() -> None:
         "{{ raise_exception('no system message here') }}",
         "{{ messages[0]['content'] + 1 }}",
         "{{ range(100000000) }}",
+        "{{ '{1}'.format(0) }}",
+        "{{ 'x'.encode('foo') }}",
+        "{{ messages | map('nothing') | list }}",
+        "{{ 'a'.rjust(999999999999) }}",
+        "{{ 'a'.ljust(width=1) }}",
+        "{{ 'a'.center(999999999999) }}",
+        "{{ '1'.zfill(999999999) }}",
+        "{{ 'a' | center(999999999999) }}",
+        "{{ 'a\\nb' | indent(999999999) }}",
+        "{{ '%1000000000d' % 1 }}",
+        "{{ '%*d' % (1000000000, 1) }}",
+        "{{ '%1000000000d' | format(1) }}",
+        "{{ '{:1000000000d}'.format(1) }}",
+        "{{ '{:{}d}'.format(1, 1000000000) }}",
         "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
     ],
 )
@@ -49,6 +63,17 @@ def test_hostile_or_unhappy_ones_end_in_an_error_in_time(source: str) -> None:
         worded(source)
     assert refused.value.param == "messages"
     assert time.perf_counter() - started < 2
+
+
+def test_small_formats_and_paddings_are_made() -> None:
+    assert worded("{{ '%03d' % 7 }} {{ '{:>4}'.format('a') }} {{ 'a'.rjust(3) }} {{ 7 % 4 }}") == "007    a   a 3"
+    assert worded("{{ '%s and %s' | format(1, 2) }}{{ 'a' | center(3) }}") == "1 and 2 a "
+
+
+def test_constants_are_not_worked_out_while_the_model_loads() -> None:
+    started = time.perf_counter()
+    Template("{{ '%1000000000d' % 1 }}{{ 'a'.rjust(999999999) }}{{ 9**9**9 }}", "", "", 0.3)
+    assert time.perf_counter() - started < 1
 
 
 def test_the_inside_of_python_is_not_there() -> None:

@@ -101,6 +101,9 @@ class Child:
             answering.begin()
         except TidemillError as error:
             return _failed(asked.number, error)
+        except Exception as error:  # the others go on: what is unforeseen here ends one request, not the child
+            log.exception("a request failed in a way that was not foreseen")
+            return _failed(asked.number, EngineFailed(f"the engine failed on this request: {type(error).__name__}"))
         self._under_way[asked.number] = answering
         return None
 
