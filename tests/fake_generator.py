@@ -71,9 +71,12 @@ class FakeGenerator:
         room = CONTEXT_TOKENS - len(prompt)
         wanted = work.sampling.max_tokens
         if room <= 0 or wanted > room:
-            raise PromptTooLong(f"{len(prompt)} tokens of prompt and {wanted} more exceed {CONTEXT_TOKENS}")
+            raise PromptTooLong(
+                f"{len(prompt)} tokens of prompt and {wanted} more exceed {CONTEXT_TOKENS}",
+                param="max_tokens" if room > 0 else None,
+            )
         if work.sampling.logprobs:
-            raise NotOffered("this model tells the logprob of the chosen token alone")
+            raise NotOffered("this model tells the logprob of the chosen token alone", param="top_logprobs")
         choices = [
             _Choice(index, self._answer(work, prompt, index), work.sampling, room) for index in range(work.choices)
         ]

@@ -36,6 +36,8 @@ access = logging.getLogger("tidemill.access")
 
 SHAPE = "response_format"
 """What engines call the field that says what an answer must fit."""
+NAMES = {"max_tokens": ("max_completion_tokens", "max_output_tokens"), "top_logprobs": ("logprobs",)}
+"""What engines call a field -> what a body may call it instead."""
 Read: TypeAlias = Callable[[Fields, Served, Limits], Asked]
 Find: TypeAlias = Callable[[Scope, Fields], tuple[str, Served]]
 """(scope, body) -> the name that was asked for, and what bears it."""
@@ -89,6 +91,7 @@ class _Turn:
         self._started = started
         self._served: Served | None = None
         self._shaped_by = ""
+        self._fields: Fields | None = None
         self.head = Head(REQUEST_ID.get() or way.fresh_request_id())
         self.status = 499
 
@@ -107,6 +110,7 @@ class _Turn:
                 error.param = self._kind.prompt
             if error.param == SHAPE and self._shaped_by:
                 error.param = self._shaped_by
+            error.param = self._named(error.param)
             self._service.failed(self._served, error.code)
             await self._refuse(path, error, send, events)
         except Exception:
@@ -121,6 +125,7 @@ class _Turn:
         caller = service.identity.recognise(head.credential)
         body = await read_body(receive, limits.body_bytes_max)
         fields = Fields(parse(body), lax=limits.lax)
+        self._fields = fields
         model, served = self._kind.find(scope, fields)
         self._served = served
         service.gate.limit(caller, served)
@@ -141,6 +146,13 @@ class _Turn:
 
         words = await whole(service, caller, requests, word)
         await _send(send, 200, [(b"content-type", b"application/json")], words)
+
+    def _named(self, param: str | None) -> str | None:
+        """The field that `param` stands for, as the body has it."""
+        given = {} if self._fields is None else self._fields.values
+        if param is None or given.get(param) is not None:
+            return param
+        return next((name for name in NAMES.get(param, ()) if given.get(name) is not None), param)
 
     def _requests(self, caller: Caller, served: Served, asked: Asked, body: bytes) -> Sequence[InferenceRequest]:
         """One for each piece of work, each with a charge of its own."""

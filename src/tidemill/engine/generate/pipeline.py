@@ -81,7 +81,7 @@ class Pipeline:
         found = self._encode(text, special)
         most = min(self._tokens_max, self._encoded_max)
         if len(found) >= most:
-            raise PromptTooLong(f"the text has {most} tokens or more; the model takes fewer", param="prompt")
+            raise PromptTooLong(f"the text has {most} tokens or more; the model takes fewer")
         return found
 
     def _encode(self, text: str, special: bool) -> list[int]:

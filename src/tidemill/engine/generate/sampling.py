@@ -26,7 +26,7 @@ def check(sampling: Sampling, choices: int) -> None:
     if sampling.logprobs:
         raise NotOffered(
             f"this model's engine tells the log probability of the chosen token alone, not of {sampling.logprobs}"
-            " others; ask for top_logprobs 0",
+            " others; ask for 0",
             param="top_logprobs",
         )
     ranges.check(sampling, choices)
