@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import compress_nets
+from tidemill.compress.capture import Capture, stages
+from tidemill.compress.graph import Graph
 from tidemill.compress.hessian import hessian
 from tidemill.compress.task import Moments
 from tidemill.core.errors import RefusedLayer
@@ -34,6 +39,32 @@ def test_too_few_rows_are_said_with_the_rank() -> None:
     found = hessian(moments(np.random.default_rng(0).normal(size=(3, 8))))
     assert found.rank == 3
     assert "3 rows give H rank 3 of 8" in " ".join(found.notes)
+
+
+@pytest.mark.parametrize("rows", [1, 6, 20])
+def test_the_rank_of_captured_moments_is_at_most_the_rows(tmp_path: Path, rows: int) -> None:
+    graph = Graph.from_model(compress_nets.mlp())
+    todo = stages(graph.layers())
+    with Capture(graph, None, todo, compress_nets.data([24], rows=rows, held=4), tmp_path) as capture:
+        for stage in todo:
+            for (each,) in capture.take(stage, changes=False).values():
+                size = len(each.fit.mean)
+                assert hessian(each.fit).rank <= min(rows, size)
+                assert hessian(each.fit, centred=True).rank <= min(rows - 1, size)
+                assert f"{rows} rows give H rank" in " ".join(hessian(each.fit).notes)
+
+
+def test_captured_moments_of_many_rows_are_of_full_rank(tmp_path: Path) -> None:
+    graph = Graph.from_model(compress_nets.mlp())
+    todo = stages(graph.layers())[:1]
+    with Capture(graph, None, todo, compress_nets.data([24], rows=400, held=4), tmp_path) as capture:
+        ((each,),) = capture.take(todo[0], changes=False).values()
+    assert hessian(each.fit).rank == hessian(each.fit, centred=True).rank == 24
+
+
+def test_an_input_far_smaller_than_the_others_counts() -> None:
+    inputs = np.random.default_rng(0).normal(size=(400, 3)) * [1.0, 1e-4, 1e3]
+    assert hessian(moments(inputs)).rank == 3
 
 
 def test_inputs_that_never_vary_are_marked_and_said() -> None:

@@ -17,6 +17,9 @@ DAMPING = 0.01
 DAMPING_MIN = 1e-8  # less would leave a singular H's inverse to rounding errors
 # Each try damps ten times more; the last is ten thousand times the first, where H is all but the identity.
 TRIES_MAX = 5
+MORE_DATA = "more calibration data would say more"
+"""How a note ends that tells of too few rows."""
+SINGULAR = "H is singular"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,11 +66,11 @@ def hessian(moments: Moments, damping: float = DAMPING, *, centred: bool = False
     if scale <= 0:
         note = "the calibration data give this layer nothing but constant or zero inputs: all weights count alike"
         return Hessian(np.eye(size), 1.0, 0, dead, (note,))
-    rank = _rank(second, scale)
+    rank = _rank(second, moments, centred)
     notes = []
     if rank < size:
         if moments.count < 2 * size:
-            notes.append(f"{moments.count} rows give H rank {rank} of {size}: more calibration data would say more")
+            notes.append(f"{moments.count} rows give H rank {rank} of {size}: {MORE_DATA}")
         else:
             notes.append(f"the inputs lie in {rank} of {size} dimensions (the rank of H), whatever the data")
     if dead.any():
@@ -79,7 +82,7 @@ def hessian(moments: Moments, damping: float = DAMPING, *, centred: bool = False
             share *= 10
             continue
         if share > damping and rank < size:
-            notes.append(f"H is singular: damped by {share:.2g} of its mean diagonal instead of {damping:.2g}")
+            notes.append(f"{SINGULAR}: damped by {share:.2g} of its mean diagonal instead of {damping:.2g}")
         return Hessian(matrix, share, rank, dead, tuple(notes))
     raise RefusedLayer(
         f"H cannot be factorised even with {share / 10:.2g} of its mean diagonal added; it is not a "
@@ -103,12 +106,20 @@ def _upper(matrix: Array) -> Array:
     return np.triu(np.linalg.inv(flipped))
 
 
-def _rank(second: Array, scale: float) -> int:
-    least = len(second) * np.finfo(np.float64).eps * scale
+def _rank(second: Array, moments: Moments, centred: bool) -> int:
+    """In so many dimensions the inputs lie, as far as float32 can tell: the products that were added up are of it, so
+    what is smaller than their rounding, next to each input's own size, is no dimension."""
+    size = len(second)
+    widths = np.sqrt(np.clip(np.diagonal(np.asarray(moments.second, np.float64)), 0.0, None))
+    alike = second / np.outer(*(np.where(widths > 0, widths, 1.0),) * 2)
+    least = 4 * np.sqrt(size) * float(np.finfo(np.float32).eps)
+    # An embedding's H is the identity by definition, however many rows there were.
+    given = np.array_equal(moments.second, np.eye(size))
+    most = size if given else min(size, max(moments.count - centred, 0))
     # Of full rank if every eigenvalue is above `least`: a Cholesky factor tells, in a tenth of the eigenvalues' time.
-    if _definite(second - least * np.eye(len(second))):
-        return len(second)
-    return int((np.linalg.eigvalsh(second) > least).sum())
+    if most == size and _definite(alike - least * np.eye(size)):
+        return size
+    return min(int((np.linalg.eigvalsh(alike) > least).sum()), most)
 
 
 def _definite(matrix: Array) -> bool:

@@ -31,6 +31,7 @@ from tidemill.compress import correct, one_thread, proto_stream
 from tidemill.compress.capture import HELD_ROWS_MAX, Capture, DataLike, Stage, stages
 from tidemill.compress.forms import Activation, Form
 from tidemill.compress.graph import Graph
+from tidemill.compress.hessian import MORE_DATA
 from tidemill.compress.layer_cache import Answer, LayerCache
 from tidemill.compress.layers import Layer, LeftAlone
 from tidemill.compress.moments import Captured
@@ -225,7 +226,7 @@ def _with_rank(task: LayerTask, notes: tuple[str, ...]) -> tuple[str, ...]:
     columns = task.weight.shape[1]
     if task.fit.count >= columns or np.array_equal(task.fit.second, np.eye(columns)) or any("rank" in n for n in notes):
         return notes
-    return (*notes, f"{task.fit.count} rows give H a rank of at most that, of {columns}: more data would say more")
+    return (*notes, f"{task.fit.count} rows give H a rank of at most that, of {columns}: {MORE_DATA}")
 
 
 def _solve(pool: Executor, solver: Solver, tasks: Mapping[str, list[LayerTask]]) -> Iterator[tuple[str, Answer]]:

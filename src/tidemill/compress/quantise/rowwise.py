@@ -8,7 +8,7 @@ import numpy as np
 
 from tidemill.compress import correct
 from tidemill.compress.forms import Activation, Uniform
-from tidemill.compress.hessian import hessian
+from tidemill.compress.hessian import SINGULAR, hessian
 from tidemill.compress.moments import Captured
 from tidemill.compress.quantise import rounding
 from tidemill.compress.task import LayerResult, Moments
@@ -40,7 +40,11 @@ def solve(
         if compensate:
             found = hessian(_seen(each.fit, grid, centred=bias is not None))
             codes.append(rounding.compensated(part, steps, bits, found))
-            notes += [note for note in found.notes if note not in notes]
+            # The noise is of full rank, and would hide that the rows were few; what was done about H is of H with it.
+            said = hessian(each.fit, centred=bias is not None).notes
+            said = tuple(note for note in said if not note.startswith(SINGULAR))
+            said += tuple(note for note in found.notes if note.startswith(SINGULAR))
+            notes += [note for note in said if note not in notes]
             damping = max(damping, found.damping)
         else:
             codes.append(rounding.nearest(part, steps, bits))
