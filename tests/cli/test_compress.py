@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -21,8 +22,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def compress(folder: Path, *words: str | Path) -> CompletedProcess[str]:
+    path = os.pathsep.join((str(folder), os.environ.get("PYTHONPATH", "")))
     given = ("--models", folder / "models", "--work", folder / "work", "--workers", "1", "--no-measure")
-    return tidemill("compress", *words, *given, cwd=folder, PYTHONPATH=str(folder))
+    return tidemill("compress", *words, *given, cwd=folder, PYTHONPATH=path)
 
 
 @pytest.mark.slow
@@ -41,6 +43,15 @@ def test_a_method_publishes_a_model_that_try_asks_and_ls_lists(folder: Path) -> 
     assert again.returncode == DONE
     assert "serve it: tidemill serve small --models" in again.stdout
     assert (folder / "models/small/2/model.onnx").is_file()
+
+
+@pytest.mark.slow
+def test_what_a_reader_of_the_table_would_miss_is_told(folder: Path) -> None:
+    ran = compress(folder, "net", "--method", "laplace", "--rows", "10", "--data", "fit.npz", "-o", "small")
+    assert ran.returncode == DONE, ran.stderr
+    assert "small: 2 of 2 layers learned from too few rows; first: 10 rows give H rank 9 of 24" in ran.stderr
+    assert "zeros are kept as zeros" in ran.stderr
+    assert "zeros" not in ran.stdout
 
 
 @pytest.mark.slow
@@ -99,6 +110,8 @@ def test_an_interruption_says_that_the_same_command_goes_on(folder: Path) -> Non
         (("net", "-o", "x", "--method", "gptq", "--data", "fit.npz", "-O", "bitz=4"), "did you mean 'bits'"),
         (("net", "-o", "x", "--method", "gptq", "--data", "fit.npz", "--metric", "acuracy"), "did you mean 'accuracy'"),
         (("net", "-o", "x", "--method", "gptq", "--data", "fit.npz", "--match", "third"), "first, second"),
+        (("net", "-o", "x", "--method", "zero-one", "--data", "fit.npz", "--form", "classic"), "-O form=classic"),
+        (("net", "-o", "x", "--method", "zero-one", "--data", "fit.npz", "--form=classic"), "-O form=classic"),
     ],
     ids=lambda value: " ".join(value)[-40:] if isinstance(value, tuple) else None,
 )

@@ -16,7 +16,7 @@ import pytest
 
 import small_nets
 from tidemill.assemble.compression import compression
-from tidemill.compress import publish, recipe, report, run
+from tidemill.compress import publish, recipe, report, rollback, run
 from tidemill.compress.method import Method, Outcome
 from tidemill.compress.run import Done, Finished
 from tidemill.core import registry
@@ -243,3 +243,44 @@ def test_a_full_disk_is_told_wherever_it_is_met(place: Place, methods: dict[str,
     methods["several"] = Method("several", "None.", run=full)
     with pytest.raises(DiskFull, match=r"no room left to write .*work/x: nothing was published"):
         place.compress("several")
+
+
+@pytest.mark.parametrize("method", ["int8", "laplace"])
+def test_methods_of_the_whole_model_leave_layers_as_they_were_to_keep_the_metric(place: Place, method: str) -> None:
+    options = ("sparsity=0.9",) if method == "laplace" else ("range=minmax", "compensate=false", "reduce_range=true")
+    given = {"options": options, "metric": "cosine"}
+    (all_of_it,) = place.compress(method, **given)
+    keep = 0.8 * all_of_it.report.metric.kept + 0.2
+    with pytest.raises(QualityLost):
+        place.compress(method, keep=keep, rollback=False, **given)
+    (done,) = place.compress(method, keep=keep, **given)
+    assert done.report.metric.kept >= keep
+    (layer,) = done.report.layers
+    left = {"first", "second"} - {layer.name}
+    assert f"{left.pop()} was left as it is, to keep the metric" in done.report.notes
+    assert rollback.CHOSEN in done.report.notes
+
+
+def test_a_layer_that_two_steps_changed_tells_of_both(place: Place) -> None:
+    asked = recipe.parse("model: net\nsteps: [{method: laplace}, {method: int8}]")
+    (done,) = place.carry_out(recipe.changed(asked, data=str(place.folder / "fit.npz"))).finished
+    for layer in done.report.layers:
+        assert layer.method == "laplace + int8"
+        assert any("of the weights are zero" in note for note in layer.notes)
+
+
+def test_names_of_several_models_are_free_before_any_work(place: Place) -> None:
+    small_nets.save_net(place.models, "u-60")
+    with pytest.raises(RefusedModel, match="u-60 holds a model"):
+        place.compress("unify", name="u")
+    assert place.stages == []
+
+
+def test_too_few_rows_are_said_of_the_whole_run(place: Place) -> None:
+    (done,) = place.compress("int8", rows=10)
+    assert "2 of 2 layers learned from too few rows; first: 10 rows give H rank 9 of 24" in done.report.notes[0]
+
+
+def test_who_rolls_nothing_back_says_so(place: Place) -> None:
+    with pytest.raises(QualityLost, match="zero-one gives no layer its own weights back"):
+        place.compress("zero-one", options=("size=0.05",), keep=1.0, metric="cosine")

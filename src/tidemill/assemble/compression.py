@@ -40,7 +40,9 @@ def compression(
     of = layout.package(model, version, versions[version])
     if of.format != "onnx":
         raise RefusedModel(f"{of.path} is a {of.format} model; ONNX models are compressed: export it as one")
-    publish.next_version(settings.models, name, of.name, force)
+    named = steps[-1].method.names
+    for each in (name, *(f"{name}-{outcome}" for outcome in (named(steps[-1].options) if named else ()))):
+        publish.next_version(settings.models, each, of.name, force)
     if asked.targets.time is not None and not measured:
         raise InvalidRecipe("targets.time is asked for, and with --no-measure no time is taken; leave one of them out")
     if engine == "auto" and not measured:

@@ -22,7 +22,22 @@ if TYPE_CHECKING:
 METHODS = ", ".join(name.removeprefix("solver.") for name in BUILT_IN if name.startswith("solver."))
 
 
-@click.command("compress")
+NOTES_SHOWN = 8
+KEEPS_ZEROS = {"laplace", "zero-one", "unify"}
+
+
+class _Compress(click.Command):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if hint := _of_method(error.option_name, given):
+                raise click.UsageError(f"{error.format_message()} {hint}", ctx) from error
+            raise
+
+
+@click.command("compress", cls=_Compress)
 @click.argument("model", required=False)
 @click.option("-o", "--output", "name", required=True, metavar="NAME", help="Name of the new model in the repository.")
 @click.option("--method", metavar="M", help=f"One method: {METHODS}.")
@@ -33,18 +48,28 @@ METHODS = ", ".join(name.removeprefix("solver.") for name in BUILT_IN if name.st
     help="Rows to learn from and to measure on: .npz, .csv, .txt, a folder of images, MODULE:FUNCTION, data of the kit",
 )
 @click.option("--held", metavar="SOURCE", help="Other rows to measure on.  [default: a share of --data is held out]")
-@click.option("--metric", metavar="NAME", help="accuracy, cosine, pearson, neighbours, or MODULE:FUNCTION.")
+@click.option("--metric", metavar="NAME", help="accuracy, agreement, cosine, pearson, neighbours, or MODULE:FUNCTION.")
 @click.option(
     "--keep", type=float, metavar="SHARE", help="Refuse (exit 3) what keeps less of the metric, such as 0.99."
 )
-@click.option("--no-rollback", is_flag=True, help="Give no layer its own weights back to meet --keep.")
+@click.option(
+    "--no-rollback",
+    is_flag=True,
+    help="Give no layer its own weights back to meet --keep (zero-one and unify never do).",
+)
 @click.option(
     "--match",
     multiple=True,
     metavar="PATTERN",
     help="With --method: layers to change, by name or op:Conv.  [default: all]",
 )
-@click.option("-O", "options", multiple=True, metavar="NAME=VALUE", help="With --method: one of its options.")
+@click.option(
+    "-O",
+    "options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="With --method: one of its options, listed in docs/reference/methods.md.",
+)
 @click.option("--seed", type=int, help="The same seed gives the same model.  [default: 0]")
 @click.option("--rows", type=int, help="Rows to learn from at most.  [default: 1000]")
 @click.option(
@@ -121,6 +146,27 @@ def _recipe(
     return recipe.of_method(method or "", options, match, **others)
 
 
+def _of_method(word: str, given: list[str]) -> str:
+    """How to say what was said as a flag, where it is an option of a method. Known methods alone, and only once there
+    is an error: reading them takes time."""
+    from tidemill.compress import recipe
+    from tidemill.core.errors import TidemillError
+
+    name = word.lstrip("-").replace("-", "_")
+    methods = METHODS.split(", ")
+    for method in sorted(methods, key=lambda each: each not in given):
+        try:
+            known = recipe.load_method(method).options
+        except TidemillError:  # its library is not installed
+            continue
+        if name in known:
+            _, equals, value = next((each for each in given if each.startswith(word)), word).partition("=")
+            after = given[given.index(word) + 1 :] if word in given else []
+            value = value if equals else next(iter(after), "VALUE")
+            return f"It is an option of the method {method}: -O {name}={shlex.quote(value)}"
+    return ""
+
+
 def _command(arguments: list[str]) -> str:
     return shlex.join(["tidemill", *arguments])
 
@@ -169,6 +215,24 @@ def _warn(done: Done) -> None:
     """On stderr: what a reader of the table would miss."""
     for each in done.refused:
         click.echo(f"refused: {each.outcome}: {each.why} (report: {each.folder / 'report.html'})", err=True)
+    for finished in done.finished:
+        notes = finished.report.notes
+        for note in notes[:NOTES_SHOWN]:
+            click.echo(f"{finished.name}: {note}", err=True)
+        if len(notes) > NOTES_SHOWN:
+            click.echo(f"{finished.name}: {len(notes) - NOTES_SHOWN} more notes are in the report", err=True)
+    if any(_has_zeros(each.report) for each in done.finished):
+        click.echo(
+            "zeros are kept as zeros, and the file is no smaller: -O units=ffn, heads or channels of laplace"
+            " (-O unit=… of zero-one) takes units out of the tensors",
+            err=True,
+        )
+
+
+def _has_zeros(report: Report) -> bool:
+    """Whether weights were pruned that the file holds all the same."""
+    pruned = any(layer.density < 0.9 for layer in report.layers)
+    return pruned and bool(KEEPS_ZEROS & set(report.methods)) and report.size_ratio > 0.95
 
 
 def _print(finished: list[Finished], where: str) -> None:

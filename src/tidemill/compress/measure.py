@@ -27,7 +27,7 @@ class Footprint(msgspec.Struct, frozen=True):
 
     Private bytes are those that no other process shares, less what the engine takes with a model of one node in it:
     when the model was loaded, after its first calls, and after the allocator was told to give back what it does not use
-    (`needed`). None with a `reason` where it could not be measured.
+    (`needed`). None with a `reason` where it could not be measured, and None alone where it is too little to be seen.
     """
 
     engine: str

@@ -48,7 +48,7 @@ def footprint(job: Job) -> Footprint:
     tiny.write_bytes(_tiny())
     small = _load(engine, tiny, job.threads)
     small.predict({"x": np.zeros(1, np.float32)}, ())
-    gc.collect()
+    _give_back()
     before = _private_bytes()
     wall, cpu = time.perf_counter(), time.process_time()
     model = _load(engine, Path(next(iter(job.models.values()))), job.threads)
@@ -58,7 +58,13 @@ def footprint(job: Job) -> Footprint:
         model.predict(each, ())
     ran = _private_bytes()
     _give_back()
-    return Footprint(engine, wall, cpu, loaded - before, ran - before, _private_bytes() - before)
+    needed = _private_bytes()
+    return Footprint(engine, wall, cpu, _more(loaded, before), _more(ran, before), _more(needed, before))
+
+
+def _more(now: int, before: int) -> int | None:
+    """None where the model takes less than what the process gave back meanwhile: then it was not measured."""
+    return now - before if now > before else None
 
 
 def latency(job: Job) -> Samples:

@@ -57,13 +57,19 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """Exactly one of `solver` and `run` is there. `run` gets the `pipeline.Workbench` and all options' values."""
+    """Exactly one of `solver` and `run` is there. `run` gets the `pipeline.Workbench` and all options' values.
+
+    `rolls_back` says that `run` may be called again for fewer layers, where its model keeps too little of the metric.
+    `names`, of a method that gives several models, tells what they may be called with these options.
+    """
 
     name: str
     summary: str
     options: Mapping[str, Option] = field(default_factory=dict)
     solver: Solver | None = None
     run: Callable[[Any, Mapping[str, Any]], list[Outcome]] | None = None
+    rolls_back: bool = False
+    names: Callable[[Mapping[str, Any]], list[str]] | None = None
 
     def settle(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Every option's value: `given` checked, defaults for the others. Raises `InvalidRecipe`."""

@@ -187,10 +187,11 @@ def check(recipe: Recipe) -> list[PlannedStep]:
         except InvalidRecipe as error:
             raise InvalidRecipe(f"{place}.options: {error.message}") from error
         planned.append(PlannedStep(method, options, step.match, step.skip, place))
-    several = [step for step in planned[:-1] if step.method.name == "unify"]
+    several = [step for step in planned[:-1] if step.method.names is not None]
     if several:
         raise InvalidRecipe(
-            f"{several[0].place}.method is 'unify', which gives several models; it can only be the last step"
+            f"{several[0].place}.method is {several[0].method.name!r}, which gives several models;"
+            " it can only be the last step"
         )
     return planned
 

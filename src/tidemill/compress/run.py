@@ -11,7 +11,7 @@ import platform
 import resource
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -28,6 +28,7 @@ from tidemill.compress.evaluate import Judge, Quality
 from tidemill.compress.examples import examples
 from tidemill.compress.figures import Figures, take
 from tidemill.compress.graph import Graph
+from tidemill.compress.hessian import MORE_DATA
 from tidemill.compress.layers import Layer, reasons
 from tidemill.compress.layers import LeftAlone as LayerLeft
 from tidemill.compress.method import Outcome
@@ -176,7 +177,7 @@ def _compress(job: Job, progress: Progress) -> Done:
             done.refused.append(Refused(each.outcome.name, _missed(told), folder, told))
         shutil.rmtree(each.folder, ignore_errors=True)
     if not done.finished:
-        raise QualityLost(_refusal(done.refused))
+        raise QualityLost(_refusal(done.refused) + _no_rollback(job))
     return done
 
 
@@ -230,6 +231,23 @@ def _refusal(refused: Sequence[Refused]) -> str:
     return "nothing was published: " + " | ".join(said)
 
 
+def _no_rollback(job: Job) -> str:
+    """Why no layers went back, where one might have thought they would."""
+    stiff = [step.method.name for step in job.steps if step.method.run is not None and not step.method.rolls_back]
+    if job.recipe.keep is None or not job.recipe.rollback or not stiff:
+        return ""
+    return f"; {' and '.join(dict.fromkeys(stiff))} gives no layer its own weights back: ask it for less by its options"
+
+
+def _few_rows(layers: Mapping[str, LayerResult]) -> tuple[str, ...]:
+    """One sentence for the whole report about layers that learned from too few rows."""
+    said = {name: note for name, result in layers.items() for note in result.notes if note.endswith(MORE_DATA)}
+    if not said:
+        return ()
+    name, note = next(iter(said.items()))
+    return (f"{len(said)} of {len(layers)} layers learned from too few rows; {name}: {note} (--data, --rows)",)
+
+
 def _lineage(told: Report) -> Lineage:
     metric = told.metric
     return Lineage(
@@ -256,8 +274,8 @@ def _carry_out(job: Job, original: Graph, data: sources.Data, judge: Judge, prog
         outcomes = _step(job, step, number, original, current, data, judge, progress)
         candidates = [
             Candidate(
-                replace(outcome, layers={**layers, **outcome.layers}, left=(*left, *outcome.left)),
-                {**methods, **dict.fromkeys(outcome.layers, step.method.name)},
+                replace(outcome, layers=_joined(layers, outcome.layers), left=(*left, *outcome.left)),
+                {**methods, **{name: _after(methods.get(name), step.method.name) for name in outcome.layers}},
                 (*notes, *outcome.notes),
                 job.work / "models" / (outcome.name or "model"),
             )
@@ -275,6 +293,20 @@ def _carry_out(job: Job, original: Graph, data: sources.Data, judge: Judge, prog
     return candidates
 
 
+def _joined(earlier: Mapping[str, LayerResult], later: Mapping[str, LayerResult]) -> dict[str, LayerResult]:
+    """A layer that several steps changed is as the last one left it, with the notes of all."""
+    both = {
+        name: replace(result, notes=tuple(dict.fromkeys((*earlier[name].notes, *result.notes))))
+        for name, result in later.items()
+        if name in earlier
+    }
+    return {**earlier, **later, **both}
+
+
+def _after(earlier: str | None, method: str) -> str:
+    return method if earlier is None else f"{earlier} + {method}"
+
+
 def _step(
     job: Job, step: PlannedStep, number: int, original: Graph, current: Graph, data: sources.Data, judge: Judge,
     progress: Progress,
@@ -290,12 +322,16 @@ def _step(
         work=job.work, seed=job.recipe.seed, jobs=job.workers, threads=job.workers, executor=job.executor, progress=tell
     )
     bench = Workbench(original, current, data, settings, judge, lambda layer: layer.name in names)
+    keep = job.recipe.keep if job.recipe.rollback else None
     if step.method.run is not None:
-        return step.method.run(bench, step.options)
+        outcomes = step.method.run(bench, step.options)
+        if keep is None or not step.method.rolls_back or len(outcomes) != 1:
+            return outcomes
+        progress("judging", 0, 0, None)
+        return [rollback.leaving_out(outcomes[0], lambda out: _without(bench, step, out), bench.kept, keep)]
     assert step.method.solver is not None  # noqa: S101 - one of both is there
     solved = bench.solve(step.method.solver, step.options)
-    keep = job.recipe.keep
-    if keep is None or not job.recipe.rollback:
+    if keep is None:
         return [workbench.outcome(solved)]
     progress("judging, layer by layer" if len(solved.results) > 1 else "judging", 0, 0, None)
     try:
@@ -304,6 +340,17 @@ def _step(
         # The gate refuses it with a report, which tells more than a sentence does.
         return [replace(workbench.outcome(solved), notes=(*workbench.outcome(solved).notes, lost.message))]
     return [workbench.outcome(solved, kept.graph, kept.reverted)]
+
+
+def _without(bench: Workbench, step: PlannedStep, out: frozenset[str]) -> Outcome:
+    """The step's method again, on all its layers but those of `out` and those that share their weights."""
+    gone = out | {name for layer in bench.layers() if layer.name in out for name in layer.shared}
+    names = {layer.name for layer in bench.layers()} - gone
+    if not names:
+        raise InvalidRecipe(f"{step.place}: no layer is left")
+    assert step.method.run is not None  # noqa: S101 - whoever calls this has called it
+    (outcome,) = step.method.run(replace(bench, match=lambda layer: layer.name in names), step.options)
+    return outcome
 
 
 class _Facts:
@@ -385,7 +432,9 @@ class _Facts:
             ),
             targets=tuple(targets),
             peers=self._peers,
-            notes=(*dict.fromkeys(candidate.notes), *figures.notes, *noted),
+            notes=(
+                *_few_rows(candidate.outcome.layers), *dict.fromkeys(candidate.notes), *figures.notes, *noted,
+            ),
         )  # fmt: skip
 
 

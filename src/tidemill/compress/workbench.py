@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tidemill.compress import pipeline
+from tidemill.compress import pipeline, rollback
 from tidemill.compress.capture import Capture, DataLike, Stage, stages
 from tidemill.compress.evaluate import Judge, Quality
 from tidemill.compress.graph import Graph
@@ -106,6 +106,7 @@ def outcome(solved: Solved, graph: Graph | None = None, reverted: Sequence[str] 
         notes=(
             *solved.notes,
             *(f"{name} got its own weights back, to keep the metric" for name in reverted),
+            *((rollback.CHOSEN,) if reverted else ()),
         ),
         left=solved.refused,
     )

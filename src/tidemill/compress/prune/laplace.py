@@ -73,6 +73,7 @@ METHOD = Method(
     "prunes what costs least by second order, the rest making up for it: weights, N:M, heads, FFN columns, channels",
     OPTIONS,
     run=run,
+    rolls_back=True,
 )
 
 

@@ -87,11 +87,23 @@ def _run(bench: Workbench, options: Mapping[str, Any]) -> list[Outcome]:
     return [replace(each.outcome, notes=(*each.outcome.notes, *notes)) for each in best]
 
 
+def names(options: Mapping[str, Any]) -> list[str]:
+    """What models may be called: the per cent of the weights that each keeps."""
+    return [f"{100 * size:.0f}" for size in _sizes(options)]
+
+
+def _sizes(options: Mapping[str, Any]) -> list[float]:
+    """At most twice as many as models are wanted."""
+    every = [float(options["first"]) - number * float(options["step"]) for number in range(2 * int(options["models"]))]
+    return [size for size in every if size > 0]
+
+
 METHOD = Method(
     "unify",
     "a global Lasso or ridge path to sparse supports, swaps, refits, and several models that none of them beats",
     OPTIONS,
     run=run,
+    names=names,
 )
 
 
@@ -152,9 +164,8 @@ def _models(
     pool: list[Array] = []
     trusted = False
     wanted, whole = int(options["models"]), table.sizes[:, 0]
-    for number in range(2 * wanted):
-        size = float(options["first"]) - number * float(options["step"])
-        if size <= 0 or len(front(made, _point)) >= wanted:
+    for size in _sizes(options):
+        if len(front(made, _point)) >= wanted:
             break
         shares = along(names, found, levels.effects, whole, 1 - size)
         start = np.searchsorted(levels.shares, np.minimum(shares, levels.shares[-1]) - 1e-9)

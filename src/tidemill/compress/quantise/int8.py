@@ -116,4 +116,4 @@ def _smoothed(graph: Graph, layers: Sequence[Layer], given: Mapping[str, Any], b
     return [f"{folded} inputs smoothed within layers before them, {multiplied} by a multiplication"] if moves else []
 
 
-METHOD = Method("int8", "8-bit weights and activations, static or dynamic", OPTIONS, run=run)
+METHOD = Method("int8", "8-bit weights and activations, static or dynamic", OPTIONS, run=run, rolls_back=True)
