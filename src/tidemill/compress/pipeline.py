@@ -119,7 +119,7 @@ def layerwise(
         run = _digest(base, capture.digest, solver, options, settings, todo)
         meter = Meter(settings, todo)
         for stage in todo:
-            keys = {layer.name: _key(run, layer.name) for layer in stage.layers}
+            keys = {layer.name: key(run, layer.name) for layer in stage.layers}
             answers = {name: answer for name, key in keys.items() if (answer := cache.get(key)) is not None}
             missing = [layer for layer in stage.layers if layer.name not in answers]
             meter.at(stage, bool(missing))
@@ -301,18 +301,23 @@ def _fingerprint(solver: Solver) -> str:
     """A solver's name, its values, and the source of the folder it is written in."""
     kind = type(solver)
     module = inspect.getmodule(kind)
-    source = hashlib.sha256()
     file = getattr(module, "__file__", None)
-    if file:
-        own = Path(file)
-        ours = Path(__file__).parent
-        for path in sorted(ours.rglob("*.py")) if own.is_relative_to(ours) else [own]:
-            source.update(path.read_bytes())
+    source = source_digest(Path(file)) if file else hashlib.sha256().hexdigest()
     values = repr(solver) if "object at 0x" not in repr(solver) else ""
-    return f"{kind.__module__}.{kind.__qualname__} {values} {source.hexdigest()}"
+    return f"{kind.__module__}.{kind.__qualname__} {values} {source}"
 
 
-def _key(run: str, layer: str) -> str:
+def source_digest(own: Path) -> str:
+    """Of the module `own`; of the whole package where it belongs to it."""
+    source = hashlib.sha256()
+    ours = Path(__file__).parent
+    for path in sorted(ours.rglob("*.py")) if own.is_relative_to(ours) else [own]:
+        source.update(path.read_bytes())
+    return source.hexdigest()
+
+
+def key(run: str, layer: str) -> str:
+    """What an answer is kept under."""
     return hashlib.sha256(f"{run}|{layer}".encode()).hexdigest()[:40]
 
 

@@ -41,21 +41,14 @@ class Workbench:
         """Those of the graph that the step is for."""
         return [layer for layer in self.graph.layers() if self.match is None or self.match(layer)]
 
-    def stages(
-        self, layers: Sequence[Layer] | None = None, *, told: bool = False
-    ) -> Iterator[tuple[Stage, dict[str, list[Captured]]]]:
+    def stages(self, layers: Sequence[Layer] | None = None) -> Iterator[tuple[Stage, dict[str, list[Captured]]]]:
         """Each stage of `layers` (None: of the step's) with the moments of its layers, one for each group, as the graph
-        is now. One pass over the data for all; `told` says that it is the step's whole work, and tells its progress."""
+        is now. One pass over the data for all."""
         todo = stages(self.layers() if layers is None else layers)
         with Capture(self.graph, None, todo, self.data, self.settings.work, threads=self.settings.threads,
                      held_rows_max=self.settings.held_rows_max) as capture:  # fmt: skip
-            meter = pipeline.Meter(self.settings, todo) if told else None
             for stage in todo:
-                if meter is not None:
-                    meter.at(stage, works=True)
                 yield stage, capture.take(stage, changes=False)
-            if meter is not None:
-                meter.end()
 
     def moments_of(self, layers: Sequence[Layer]) -> dict[str, list[Captured]]:
         """By layer name, one for each group. A pass over the data: for many layers use `stages`, which holds the

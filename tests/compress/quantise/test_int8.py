@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 import compress_nets
 from compress.quantise import encoders
 from tidemill.compress.graph import Graph
+from tidemill.compress.quantise import rowwise
 from tidemill.compress.quantise.int8 import METHOD
 from tidemill.core.errors import BadData, InvalidRecipe
 from tidemill.core.tensor import Array
@@ -231,3 +232,33 @@ def test_rows_that_make_nan_are_refused(tmp_path):
     rows = [{"x": np.full((4, 24), np.nan, np.float32)}]
     with pytest.raises(BadData, match="not finite"):
         run(compress_nets.mlp(), {}, tmp_path, rows, rows)
+
+
+@pytest.mark.parametrize("options", [{}, {"dynamic": True}], ids=["static", "dynamic"])
+def test_a_run_that_was_broken_off_goes_on_and_ends_as_an_unbroken_one(options, tmp_path, monkeypatch):
+    _, whole = run(encoders.encoder(), options, tmp_path / "whole")
+    real, solved = rowwise.solve, []
+
+    def dies(*given, **more):
+        if len(solved) == 3:
+            raise KeyboardInterrupt
+        solved.append(None)
+        return real(*given, **more)
+
+    monkeypatch.setattr(rowwise, "solve", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run(encoders.encoder(), options, tmp_path / "broken")
+    again = []
+
+    def counts(*given, **more):
+        again.append(None)
+        return real(*given, **more)
+
+    monkeypatch.setattr(rowwise, "solve", counts)
+    _, resumed = run(encoders.encoder(), options, tmp_path / "broken")
+    assert len(again) == len([name for name in whole.layers if not name.startswith("Gather")]) - 3
+    assert resumed.graph.to_model().SerializeToString(deterministic=True) == whole.graph.to_model().SerializeToString(
+        deterministic=True
+    )
+    assert dict(resumed.layers).keys() == dict(whole.layers).keys()
+    assert [each.error_held for each in resumed.layers.values()] == [each.error_held for each in whole.layers.values()]

@@ -47,7 +47,7 @@ def quantise(
             alike=not per_channel, compensate=compensate, written=Activation(dynamic=True),
         )  # fmt: skip
 
-    results, more = solve_all(bench, layers, solve)
+    results, more = solve_all(bench, layers, solve, lambda layer: ("dynamic", bits, per_channel, compensate))
     _write_all(graph, [layer for layer in layers if layer.name in results], results, fused)
     return results, refused + more
 

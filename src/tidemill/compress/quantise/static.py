@@ -60,7 +60,7 @@ def quantise(
             alike=not plan.per_channel or (layer.operand == 0 and layer.op == "MatMul"),
         )  # fmt: skip
 
-    solved, more = solve_all(bench, layers, solve)
+    solved, more = solve_all(bench, layers, solve, lambda layer: ("static", plan, grids[layer.input, False]))
     results = {
         layer.name: replace(solved[layer.name], activation=grids[layer.input, False])
         for layer in layers
