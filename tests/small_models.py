@@ -245,3 +245,10 @@ def _model(
 ) -> ModelProto:
     graph = helper.make_graph(nodes, "small", inputs, outputs, initializers or [])
     return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)])
+
+
+def refused_by_its_engine(folder: Path) -> Path:
+    """A model `broken` whose file is whole, and whose operator no engine has."""
+    made = times(2)
+    made.graph.node[0].op_type = "NoSuchOperator"
+    return save(folder, "broken", made)

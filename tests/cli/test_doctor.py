@@ -12,9 +12,14 @@ import pytest
 
 from authority import Authority, Pair
 from serving import tidemill
-from small_models import echo
+from small_models import echo, refused_by_its_engine, save, times
 from tidemill.cli.looked_into import problems_of
 from tidemill.core.settings import Settings
+
+DECLARED = """
+inputs = [{name = "x", datatype = "FP32", shape = [-1]}]
+outputs = [{name = "x", datatype = "FP32", shape = [-1]}]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +86,47 @@ def test_no_key_and_a_refused_model_and_a_bad_collector(good: dict[str, Any], tm
     (tmp_path / "models" / "bad" / "1").mkdir(parents=True)
     assert "model bad version 1" in found(good)[0]
     assert any("http://HOST:4318" in each for each in found(good, otlp_endpoint="collector"))
+
+
+def test_a_list_of_models_that_cannot_be_read_or_names_what_is_gone(good: dict[str, Any], tmp_path: Path) -> None:
+    listed = tmp_path / "models.config"
+    listed.write_text("model_config_list {")
+    assert f"{listed}:" in found(good, model_config_file=str(listed))[0]
+    listed.write_text(f"model_config_list {{ config {{ name: 'x' base_path: '{tmp_path}/gone' }} }}")
+    assert f"{tmp_path}/gone holds no model" in found(good, model_config_file=str(listed))[0]
+    listed.write_text(f"model_config_list {{ config {{ name: 'x' base_path: '{tmp_path}/models/good' }} }}")
+    assert found(good, model_config_file=str(listed)) == []
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ('engine = "onxx"', "there is no 'engine.onxx'"),
+        ('engine = "ensemble"\nstage = [{model = "gone"}]\n' + DECLARED, "its stages ask 'gone', which is not served"),
+        ('engine = "echo"\npre = [{step = "imagee"}]\n' + DECLARED, "there is no step 'imagee'"),
+    ],
+    ids=["engine", "stage", "step"],
+)
+def test_models_that_serve_would_refuse(good: dict[str, Any], tmp_path: Path, toml: str, said: str) -> None:
+    save(tmp_path / "models", "odd", times(2))
+    (tmp_path / "models" / "odd" / "tidemill.toml").write_text(toml)
+    (problem,) = found(good)
+    assert problem.startswith("model odd version 1: ")
+    assert said in problem
+
+
+def test_what_only_its_engine_refuses_is_found_when_each_is_opened(good: dict[str, Any], tmp_path: Path) -> None:
+    refused_by_its_engine(tmp_path / "models")
+    assert found(good) == []
+    (problem,) = problems_of(Settings(**good), load=True)
+    assert problem.startswith("model broken version 1: ")
+
+
+def test_a_folder_of_models_that_is_not_there_is_told_where_it_was_named(tmp_path: Path) -> None:
+    for flags, around in ((["--models", tmp_path / "gone"], {}), ([], {"TIDEMILL_MODELS": f"{tmp_path}/gone"})):
+        ran = tidemill("doctor", *flags, "--data-dir", tmp_path / "data", "--json", **around)
+        assert ran.returncode == 3
+        assert any(f"{tmp_path}/gone is not there" in each for each in json.loads(ran.stdout)["problems"])
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")

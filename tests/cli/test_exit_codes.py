@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from serving import Server, tidemill
+from small_models import refused_by_its_engine, save, times
 from tidemill.cli.main import VERBS
 
 DONE, FAILED, MISUSE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -168,6 +169,34 @@ def test_show_tells_signature_batching_and_price(repository: Path) -> None:
     (fixed,) = done("show", "fixed", "--models", repository)
     assert (fixed["batched"], fixed["max_batch"]) == (False, 1)
     assert "FP32 [-1, 3]" in tidemill("show", "two", "--models", repository).stdout
+
+
+def test_show_tells_of_each_version_though_one_is_refused_by_its_engine(tmp_path: Path) -> None:
+    refused_by_its_engine(tmp_path)
+    save(tmp_path, "broken", times(2), 2)
+    ran = tidemill("show", "broken", "--models", tmp_path, "--json")
+    assert (ran.returncode, ran.stderr) == (REFUSED, "")
+    refused, good = json.loads(ran.stdout)
+    assert refused["version"] == 1
+    assert "onnx" in refused["reason"]
+    assert (good["version"], good["reason"], good["engine"]) == (2, "", "onnx")
+    told = tidemill("show", "broken", "--models", tmp_path)
+    assert told.returncode == REFUSED
+    assert "refused" in told.stdout
+
+
+@pytest.mark.parametrize("place", ["flag", "environment", "file"])
+def test_serve_wants_the_folder_of_models_that_was_named(tmp_path: Path, place: str) -> None:
+    gone, words, around = tmp_path / "gone", [], {}
+    if place == "flag":
+        words = ["--models", str(gone)]
+    elif place == "environment":
+        around = {"TIDEMILL_MODELS": str(gone)}
+    else:
+        (tmp_path / "settings.toml").write_text(f'models = "{gone}"')
+        words = ["--config", str(tmp_path / "settings.toml")]
+    said = misused("serve", *words, "--no-auth", "--data-dir", tmp_path / "data", **around)
+    assert f"{gone} is not there" in said
 
 
 def test_unknown_model_is_a_failure_that_names_those_there_are(repository: Path) -> None:

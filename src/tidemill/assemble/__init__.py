@@ -1,6 +1,6 @@
 """Floor 6: settings to objects, the one composition root."""
 
-from tidemill.assemble.choice import Choice, choose, entries
+from tidemill.assemble.choice import Choice, choose, chosen, entries
 from tidemill.assemble.exposure import check_exposure
 from tidemill.assemble.keys import create_key, told_key
 from tidemill.assemble.once import once
@@ -12,6 +12,7 @@ __all__ = [
     "Owner",
     "check_exposure",
     "choose",
+    "chosen",
     "create_key",
     "entries",
     "fleet_policy",

@@ -11,6 +11,7 @@ from tidemill.core.errors import InvalidSetting, RefusedModel
 from tidemill.core.package import ModelEntry, ModelPackage, VersionPolicy
 from tidemill.core.settings import Settings
 from tidemill.repository import layout, text_proto, tf_config
+from tidemill.repository.look import look
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -41,6 +42,22 @@ def choose(settings: Settings, models: Sequence[str]) -> list[Choice]:
             except RefusedModel as error:
                 chosen.append(Choice(name, number, None, error.message))
     return chosen
+
+
+def chosen(settings: Settings, wanted: Sequence[ModelEntry]) -> list[Choice]:
+    """The versions that `serve` would begin with of the entries `wanted`, each checked. Raises `UnknownModel`."""
+    found: list[Choice] = []
+    for entry in wanted:
+        there = layout.versions_at(entry.name, entry.base_path)
+        own = look(entry)
+        policy = own.policy or VersionPolicy.parse(settings.version_policy)
+        for number in policy.chosen(there):
+            try:
+                package = layout.package(entry.name, number, there[number], entry.config)
+                found.append(Choice(entry.name, number, package))
+            except RefusedModel as error:
+                found.append(Choice(entry.name, number, None, error.message))
+    return found
 
 
 def entries(settings: Settings, models: Sequence[str]) -> list[ModelEntry]:

@@ -46,6 +46,10 @@ def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
+REFUSED = 3
+"""The exit code of a verb that looks, and finds what `serve` would refuse."""
+
+
 def settled(flags: dict[str, Any], config: Path | None) -> tuple[Settings, list[Origin]]:
     """The settings in force for this command. Raises `InvalidSetting`."""
     return core_settings.current(flags, config)

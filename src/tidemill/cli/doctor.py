@@ -11,13 +11,18 @@ from typing import Any
 
 import click
 
-from tidemill.cli.common import json_option, print_json, setting_options, settled, size
+from tidemill.cli.common import REFUSED, json_option, print_json, setting_options, settled, size
 
-REFUSED = 3
 INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimd", "asimddp", "sve")
 PARTS = {
     "onnxruntime": "engine onnx",
     "openvino": "engine openvino",
+    "openvino-genai": "engine generate: language models",
+    "tensorflow": "engine tensorflow",
+    "tokenizers": "texts and their tokens",
+    "pillow": "pictures",
+    "uvloop": "the loop",
+    "pygrpc-native": "grpc_native: gRPC at less cost",
     "nicegui": "console",
     "tritonclient": "Triton's client, for the demo",
     "opentelemetry-sdk": "traces",
@@ -26,17 +31,20 @@ PARTS = {
 
 @click.command("doctor")
 @setting_options()
+@click.option("--load", is_flag=True, help="Open each model on its engine too, one after the other.")
 @json_option
-def doctor_command(as_json: bool, config: Path | None, **flags: Any) -> int:
+def doctor_command(load: bool, as_json: bool, config: Path | None, **flags: Any) -> int:
     """Tell what this machine offers and what is misconfigured; exits with 3 when something is."""
     machine = _machine()
     parts = {name: _version(name) for name in PARTS}
     problems: list[str] = []
     try:
         from tidemill.cli.looked_into import problems_of
+        from tidemill.cli.repository import missing
 
-        settings, _ = settled(flags, config)
-        problems += problems_of(settings)
+        settings, origins = settled(flags, config)
+        problems += [gone] if (gone := missing(settings, origins)) else []
+        problems += problems_of(settings, load)
     except Exception as error:  # noqa: BLE001 - whatever is wrong is what is asked for
         problems.append(str(error))
     if as_json:
@@ -63,6 +71,7 @@ def _machine() -> dict[str, str]:
         "python": sys.version.split()[0],
         "cores": f"{usable} usable of {os.cpu_count()}",
         "instructions": " ".join(name for name in INSTRUCTION_SETS if name in flags) or "unknown",
+        "onnxruntime's": _providers(),
         "memory": f"{size(psutil.virtual_memory().available)} free of {size(psutil.virtual_memory().total)}",
     }
 
@@ -77,8 +86,22 @@ def _cpu_flags() -> list[str]:
     return []
 
 
-def _version(package: str) -> str | None:
+def _providers() -> str:
     try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+        import onnxruntime
+    except ImportError as error:
+        return f"no providers: {error}"
+    return " ".join(onnxruntime.get_available_providers())
+
+
+def _version(package: str) -> str | None:
+    for name in OTHER_NAMES.get(package, (package,)):
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+OTHER_NAMES = {"tensorflow": ("tensorflow", "tensorflow-cpu"), "onnxruntime": ("onnxruntime", "onnxruntime-gpu")}
+"""What else brings a part."""

@@ -8,23 +8,27 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tidemill.core import certificates
 from tidemill.core.errors import TidemillError
 from tidemill.core.settings import Settings
 
+if TYPE_CHECKING:
+    from tidemill.core.package import ModelPackage
+
 NOFILE_WANTED = 4096
 DISK_BYTES_WANTED = 100 * 2**20
 
 
-def problems_of(settings: Settings) -> list[str]:
-    """One line each, in words that say what to do; none when all is well."""
+def problems_of(settings: Settings, load: bool = False) -> list[str]:
+    """One line each, in words that say what to do; none when all is well. With `load` each model is opened too."""
     found: list[str] = []
-    for look in LOOKS:
+    for look in (*LOOKS, loads) if load else LOOKS:
         try:
             found += look(settings)
         except TidemillError as error:
-            found.append(error.message)
+            found += [error.message] if error.message not in found else []
     return found
 
 
@@ -84,11 +88,68 @@ def data(settings: Settings) -> Iterator[str]:
 
 
 def models(settings: Settings) -> Iterator[str]:
+    """As deep as is cheap: files, configuration, the engine's library, steps, and the models that stages ask."""
+    yield from _refused(settings, _reason)
+
+
+def loads(settings: Settings) -> Iterator[str]:
+    """Each model that the cheap look finds nothing wrong with is opened on its engine, and closed again."""
+    yield from _refused(settings, lambda *each: None if _reason(*each) else _load(*each), told=False)
+
+
+def _refused(
+    settings: Settings, why: Callable[[Settings, ModelPackage, set[str]], str | None], told: bool = True
+) -> Iterator[str]:
+    """Those for which there is a reason; without `told` those that were refused on disk are passed over."""
     from tidemill import assemble
 
-    for choice in assemble.choose(settings, []):
-        if choice.package is None:
-            yield f"model {choice.name} version {choice.version}: {choice.reason}"
+    choices = assemble.chosen(settings, assemble.entries(settings, []))
+    names = {each.name for each in choices}
+    for choice in choices:
+        reason = choice.reason if told else ""
+        if choice.package is not None:
+            reason = why(settings, choice.package, names) or ""
+        if reason:
+            yield f"model {choice.name} version {choice.version}: {reason}"
+
+
+def _reason(settings: Settings, package: ModelPackage, names: set[str]) -> str | None:
+    from tidemill.assemble import fleet_policy
+    from tidemill.core import registry
+    from tidemill.deploy import stages
+    from tidemill.deploy.local import Replica
+    from tidemill.deploy.steps import prepare
+    from tidemill.deploy.words import KIND, generates
+
+    policy = fleet_policy(settings)
+    engine = Replica(package, policy).engine_name
+    try:
+        if generates(engine):
+            registry.load(KIND + engine)
+            return None
+        prepare(package, policy.steps.bounds)
+        if engine != stages.ENSEMBLE:
+            registry.load(f"engine.{engine}")
+            return None
+        stages.prepare(package, policy.steps.bounds)
+    except TidemillError as error:
+        return error.message
+    missing = [stage.model for stage in package.config.stage if stage.model not in names]
+    return f"its stages ask {', '.join(map(repr, missing))}, which is not served here" if missing else None
+
+
+def _load(settings: Settings, package: ModelPackage, names: set[str]) -> str | None:
+    from tidemill.cli.try_model import opened
+
+    try:
+        engine, _, _ = opened(settings, package)
+    except TidemillError as error:
+        return error.message
+    except TimeoutError:
+        return f"it was not loaded within {settings.load_timeout_s:g} s (--load-timeout-s)"
+    if engine is not None:
+        engine.close()
+    return None
 
 
 def traces(settings: Settings) -> Iterator[str]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tidemill.cli.common import json_option, print_json, print_table, setting_options, settled, size, units
+from tidemill.cli.common import REFUSED, json_option, print_json, print_table, setting_options, settled, size, units
 from tidemill.cli.remote import ask, remote_options
+
+if TYPE_CHECKING:
+    from tidemill.core.package import ModelPackage
+    from tidemill.core.settings import Settings
 
 PRICES = ("call_nanos", "prompt_token_nanos", "completion_token_nanos", "cached_token_nanos")
 
@@ -81,57 +85,69 @@ def _list_served(models: list[dict[str, Any]], as_json: bool) -> None:
 @click.argument("model")
 @setting_options("models", "engine", "threads", "max_batch", *PRICES)
 @json_option
-def show_command(model: str, as_json: bool, config: Path | None, **flags: Any) -> None:
+def show_command(model: str, as_json: bool, config: Path | None, **flags: Any) -> int:
     """Show a model: versions, signature, engine, how it batches, price.
 
-    MODEL is a name in the repository or a path. Loads it, as `serve` would.
+    MODEL is a name in the repository or a path. Loads it, as `serve` would; exits with 3 when a version is refused.
     """
-    import msgspec
-
     from tidemill.assemble import choose
-    from tidemill.cli.try_model import opened
+    from tidemill.core.errors import TidemillError
 
     settings, _ = settled({**flags, "version_policy": "all"}, config)
     shown = []
     for choice in choose(settings, [model]):
         told: dict[str, Any] = {"name": choice.name, "version": choice.version, "reason": choice.reason}
         if choice.package is not None:
-            package = choice.package
-            engine, replica, warm_up_s = opened(settings, package)
-            told |= {
-                "engine": replica.engine_name,
-                "format": choice.package.format,
-                "path": choice.package.path,
-                "size_bytes": choice.package.size_bytes,
-                "source": choice.package.source,
-                "inputs": [msgspec.to_builtins(spec) for spec in replica.signature.inputs],
-                "outputs": [msgspec.to_builtins(spec) for spec in replica.signature.outputs],
-                "reads": list(replica.accepts),
-                "embeds": replica.embedder
-                and {
-                    "dimensions": replica.embedder.dimensions,
-                    "tokens_max": replica.embedder.wish.tokens_max,
-                },
-                "speaks": None if replica.speaks is None else msgspec.to_builtins(replica.speaks),
-                "upstreams": [each.url for each in package.config.remote.upstream] if package.config.remote else [],
-                "stages": [stage.model for stage in package.config.stage],
-                "batched": replica.batched,
-                "max_batch": replica.rows_max if replica.batched else 1,
-                "price_nanos": replica.tariff.call_nanos,
-                "prompt_token_nanos": replica.tariff.prompt_token_nanos,
-                "completion_token_nanos": replica.tariff.completion_token_nanos,
-                "cached_token_nanos": replica.tariff.cached_token_nanos,
-                "price": replica.tariff.words(units),
-                "warm_up_s": warm_up_s if warm_up_s < float("inf") else None,
-            }
-            if engine is not None:
-                engine.close()
+            try:
+                told |= _told(settings, choice.package)
+            except TidemillError as error:
+                told["reason"] = error.message
+            except TimeoutError:
+                told["reason"] = f"it was not loaded within {settings.load_timeout_s:g} s (--load-timeout-s)"
         shown.append(told)
     if as_json:
         print_json(shown)
-        return
-    for told in shown:
-        _print(told)
+    else:
+        for told in shown:
+            _print(told)
+    return REFUSED if any(told["reason"] for told in shown) else 0
+
+
+def _told(settings: Settings, package: ModelPackage) -> dict[str, Any]:
+    """Loads it, and gives the engine back. Raises what its engine does, and `TimeoutError`."""
+    import msgspec
+
+    from tidemill.cli.try_model import opened
+
+    engine, replica, warm_up_s = opened(settings, package)
+    if engine is not None:
+        engine.close()
+    return {
+        "engine": replica.engine_name,
+        "format": package.format,
+        "path": package.path,
+        "size_bytes": package.size_bytes,
+        "source": package.source,
+        "inputs": [msgspec.to_builtins(spec) for spec in replica.signature.inputs],
+        "outputs": [msgspec.to_builtins(spec) for spec in replica.signature.outputs],
+        "reads": list(replica.accepts),
+        "embeds": replica.embedder
+        and {
+            "dimensions": replica.embedder.dimensions,
+            "tokens_max": replica.embedder.wish.tokens_max,
+        },
+        "speaks": None if replica.speaks is None else msgspec.to_builtins(replica.speaks),
+        "upstreams": [each.url for each in package.config.remote.upstream] if package.config.remote else [],
+        "stages": [stage.model for stage in package.config.stage],
+        "batched": replica.batched,
+        "max_batch": replica.rows_max if replica.batched else 1,
+        "price_nanos": replica.tariff.call_nanos,
+        "prompt_token_nanos": replica.tariff.prompt_token_nanos,
+        "completion_token_nanos": replica.tariff.completion_token_nanos,
+        "cached_token_nanos": replica.tariff.cached_token_nanos,
+        "price": replica.tariff.words(units),
+        "warm_up_s": warm_up_s if warm_up_s < float("inf") else None,
+    }
 
 
 def _print(told: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from tidemill.cli import tf_files, tf_words
+from tidemill.cli import repository, tf_files, tf_words
 from tidemill.cli.common import json_option, setting_options, settled
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def serve_command(names: tuple[str, ...], as_json: bool, config: Path | None, **
     from tidemill import assemble
     from tidemill.observe import log
 
-    settings, _ = settled(flags, config)
+    settings, origins = settled(flags, config)
+    repository.check(settings, origins)
     log.set_up(settings.log_format, settings.log_level)
     assemble.serve(settings, names, ready_json if as_json else banner)
 
@@ -57,7 +58,8 @@ def _start(arguments: list[str]) -> None:
     from tidemill.observe import log
 
     line = tf_files.read(tf_words.read(arguments))
-    settings, _ = settled(line.flags, None)
+    settings, origins = settled(line.flags, None)
+    repository.check(settings, origins)
     log.set_up(settings.log_format, settings.log_level)
     for note in line.notes:
         click.echo(note, err=True)
