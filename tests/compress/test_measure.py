@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from tidemill.compress import measure
+from tidemill.compress import measure, measure_child
 from tidemill.compress.emit import emit
 from tidemill.core.errors import RefusedModel
 
@@ -78,3 +78,7 @@ def test_what_is_no_model_has_no_size(tmp_path: Path) -> None:
     (tmp_path / "no.onnx").write_bytes(b"no")
     with pytest.raises(RefusedModel):
         measure.size_on_disk(tmp_path / "no.onnx")
+
+
+def test_memory_that_cannot_be_seen_is_none_and_never_negative() -> None:
+    assert (measure_child._more(7, 5), measure_child._more(5, 5), measure_child._more(3, 5)) == (2, None, None)
