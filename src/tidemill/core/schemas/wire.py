@@ -24,6 +24,8 @@ def varint(value: int) -> bytes:
 
 def lead(number: int, size: int) -> bytes:
     """What stands before `size` bytes of field `number`."""
+    if size < 0x80 and number < 16:
+        return bytes((number << 3 | LENGTH, size))
     return varint(number << 3 | LENGTH) + varint(size)
 
 

@@ -186,13 +186,21 @@ def _head(datatype: str, shape: tuple[int, ...]) -> bytes:
     return bytes(proto.SerializeToString())
 
 
+@lru_cache(maxsize=HELD_HEADS)
+def before_values(datatype: str, shape: tuple[int, ...]) -> bytes:
+    """What stands in a TensorProto before the bytes of an array whose datatype is one of `PACKED`."""
+    size = prod(shape) * DTYPES[datatype].itemsize
+    head = _head(datatype, shape)
+    return head + wire.lead(FORM_OF_DATATYPE[datatype].number, size) if size else head
+
+
 def encoded(array: Array) -> bytes:
     """A TensorProto: a head, and behind it the values in the field of their type."""
     datatype = DATATYPES[array.dtype]
+    if datatype in PACKED:
+        return before_values(datatype, array.shape) + array.tobytes()
     form = FORM_OF_DATATYPE[datatype]
     head = _head(datatype, array.shape)
-    if datatype in PACKED:
-        return b"".join((head, wire.lead(form.number, array.nbytes), array.tobytes())) if array.size else head
     numbers = array.view(np.uint16) if datatype in HALVES else array
     values = TensorProto()
     getattr(values, form.field).extend(numbers.ravel().tolist())

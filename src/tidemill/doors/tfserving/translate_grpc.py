@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from math import prod
 
 from tidemill.core import schemas
 from tidemill.core.contracts import Served
 from tidemill.core.errors import MalformedRequest
 from tidemill.core.request import Predict
 from tidemill.core.schemas import wire
-from tidemill.core.tensor import Tensors, TensorSpec
+from tidemill.core.tensor import DATATYPES, DTYPES, Tensors, TensorSpec
 from tidemill.doors.tfserving.spec import DEFAULT_SIGNATURE, STATES, health
 from tidemill.doors.tfserving.tensor_proto import (
     FORM_OF_DATATYPE,
+    HELD_HEADS,
+    PACKED,
     Message,
     TensorShapeProto,
+    before_values,
     encoded,
     shape_proto,
     tensor,
@@ -60,15 +63,32 @@ def predict(message: Message, bytes_max: int) -> Predict:
 
 def response(name: str, number: int, signature: str, tensors: Tensors) -> bytes:
     """An encoded PredictResponse of version `number` of model `name`."""
-    parts: list[Any] = []
+    parts: list[bytes] = []
     for output, array in tensors.items():
-        key, body = _key(output), encoded(array)
-        entry = wire.lead(2, len(body))
-        parts += (wire.lead(1, len(key) + len(entry) + len(body)), key, entry, body)
+        datatype = DATATYPES[array.dtype]
+        if datatype in PACKED:
+            parts += (_before_values(output, datatype, array.shape), array.tobytes())
+        else:
+            body = encoded(array)
+            parts += (_before(output, len(body)), body)
     parts.append(answered(name, number, signature))
     return b"".join(parts)
 
 
+def _before(output: str, size: int) -> bytes:
+    """What stands in a PredictResponse before the `size` bytes of one output's TensorProto."""
+    key, entry = _key(output), wire.lead(2, size)
+    return wire.lead(1, len(key) + len(entry) + size) + key + entry
+
+
+@lru_cache(maxsize=HELD_HEADS)
+def _before_values(output: str, datatype: str, shape: tuple[int, ...]) -> bytes:
+    """The same up to the bytes of its values."""
+    head = before_values(datatype, shape)
+    return _before(output, len(head) + prod(shape) * DTYPES[datatype].itemsize) + head
+
+
+@lru_cache(maxsize=HELD_SPECS)
 def answered(name: str, number: int, signature: str) -> bytes:
     """The field `model_spec`, number 2 of every response, encoded. `signature` is what was asked for."""
     spec = model_spec(name, number, signature)
