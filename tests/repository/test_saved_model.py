@@ -20,7 +20,8 @@ def read(folder: Path, saved: Any) -> Signature:
 
 
 def test_serving_default_is_meant_among_several(tmp_path: Path) -> None:
-    assert read(tmp_path, crafted.saved_model({"other": OTHER, "serving_default": ONE})) == ONE
+    found = read(tmp_path, crafted.saved_model({"other": OTHER, "serving_default": ONE, "a": ONE}))
+    assert found == Signature(ONE.inputs, ONE.outputs, others=("a", "other"))
 
 
 def test_only_signature_is_meant_whatever_its_name(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 
 import crafted
-from serving import Server, eventually
+from serving import Server, eventually, tidemill
 from small_models import save, times
 
 INPUT = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1.0]}]}
@@ -46,6 +46,32 @@ def test_list_of_models_is_served_and_followed(tmp_path: Path) -> None:
         file.write_text("model_config_list {")
         eventually(lambda: "not followed" in running.stderr(), "a bad list is told")
         assert answer(running, "c") == 30.0
+
+
+def test_signatures_that_are_not_served_are_named_wherever_one_looks(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    for name, served in (("first", ""), ("second", 'signature = "again"')):
+        (models / name).mkdir(parents=True)
+        crafted.kit_saved_model(tmp_path / f"kit-{name}").rename(models / name / "1")
+        with crafted.changed_saved_model(models / name / "1") as saved:
+            signatures = saved.meta_graphs[0].signature_def
+            signatures["again"].CopyFrom(signatures["serving_default"])
+        (models / name / "tidemill.toml").write_text(served)
+    with Server(models, tmp_path / "data", "--no-auth", "--no-charge") as running:
+        told = [
+            running.client.post("/v1/models/first:predict", json={"signature_name": name, "inputs": []}).json()["error"]
+            for name in ("again", "gone")
+        ]
+        assert "signature 'again' is in this model's file and is not served" in told[0]
+        assert "tidemill.toml says signature = 'again'" in told[0]
+        assert "there is no signature 'gone'" in told[1]
+        assert "its file holds 'again' besides" in told[1]
+        assert "signature 'serving_default' is served; its file holds 'again' besides" in running.stderr()
+        found = running.client.get("/v1/models/second/metadata").json()["metadata"]["signature_def"]["signature_def"]
+        assert list(found) == ["again"]
+    shown = tidemill("show", "first", "--models", models)
+    assert shown.returncode == 0
+    assert "signature 'serving_default'; not served: 'again'" in shown.stdout
 
 
 CHAIN = """

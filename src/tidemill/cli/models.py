@@ -130,6 +130,8 @@ def _told(settings: Settings, package: ModelPackage) -> dict[str, Any]:
         "source": package.source,
         "inputs": [msgspec.to_builtins(spec) for spec in replica.signature.inputs],
         "outputs": [msgspec.to_builtins(spec) for spec in replica.signature.outputs],
+        "signature": replica.signature.name,
+        "other_signatures": list(replica.signature.others),
         "reads": list(replica.accepts),
         "embeds": replica.embedder
         and {
@@ -164,6 +166,9 @@ def _print(told: dict[str, Any]) -> None:
         for spec in told[kind]:
             shape = "any shape" if spec["shape"] is None else list(spec["shape"])
             click.echo(f"  {kind[:-1]:7}  {spec['name']} {spec['datatype']} {shape}")
+    if others := told["other_signatures"]:
+        click.echo(f"  serves   signature {told['signature']!r}; not served: {', '.join(map(repr, others))}")
+        click.echo(f"           a second model serves one: signature = {others[0]!r} in its tidemill.toml")
     speaks = told["speaks"]
     if speaks is not None:
         chats = "a chat or a text" if speaks["chats"] else "a text"

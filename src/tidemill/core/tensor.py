@@ -68,13 +68,15 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Signature(msgspec.Struct, frozen=True):
     """The inputs and outputs of a model, in the model's order.
 
-    `name` and `method` are those of a SavedModel's `SignatureDef`; every other model has the usual ones.
+    `name` and `method` are those of a SavedModel's `SignatureDef`; every other model has the usual ones. `others` are
+    the names of those of its signatures that are not served.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     name: str = "serving_default"
     method: str = "tensorflow/serving/predict"
+    others: tuple[str, ...] = ()
 
     def input(self, name: str) -> TensorSpec:
         """Raises `UnknownInput`."""

@@ -43,7 +43,8 @@ def load(package: ModelPackage, threads: int) -> TensorFlowEngine:
         raise RefusedModel(f"TensorFlow cannot load {package.path}: {_reason(error)}") from error
     chosen = saved_model.choose(package.path, meta.signature_def, package.config.signature)
     definition = meta.signature_def[chosen]
-    return TensorFlowEngine(session, definition, saved_model.specified(package.path, chosen, definition))
+    others = saved_model.others(meta.signature_def, chosen)
+    return TensorFlowEngine(session, definition, saved_model.specified(package.path, chosen, definition, others))
 
 
 class TensorFlowEngine:

@@ -24,7 +24,7 @@ def signature(folder: Path, wanted: str | None = None) -> Signature:
     """What the SavedModel declares under `wanted`, as `choose` has it. Raises `RefusedModel`."""
     definitions = _served(folder, "tensorflow.SavedModel").signature_def
     name = choose(folder, definitions, wanted)
-    return specified(folder / FILE, name, definitions[name])
+    return specified(folder / FILE, name, definitions[name], others(definitions, name))
 
 
 def operations(folder: Path, wanted: str | None = None) -> frozenset[str]:
@@ -78,21 +78,30 @@ def _served(folder: Path, kind: str) -> Any:
     return graphs[0]
 
 
-def specified(path: Path, name: str, definition: Any) -> Signature:
-    """What the `SignatureDef` under `name` says. Raises `RefusedModel` for what is no dense tensor of a type that is
-    served."""
+def specified(path: Path, name: str, definition: Any, others: tuple[str, ...] = ()) -> Signature:
+    """What the `SignatureDef` under `name` says; `others` are the names of those beside it. Raises `RefusedModel` for
+    what is no dense tensor of a type that is served."""
     inputs, outputs = _specs(path, definition.inputs), _specs(path, definition.outputs)
-    return Signature(inputs, outputs, name, definition.method_name or PREDICT)
+    return Signature(inputs, outputs, name, definition.method_name or PREDICT, others)
 
 
 def choose(folder: Path, definitions: Mapping[str, Any], wanted: str | None = None) -> str:
     """The signature that is served: `wanted`, else `serving_default`, else the only one. `definitions` are
     `SignatureDef`s by name. Raises `RefusedModel`."""
-    found = [name for name, each in definitions.items() if not name.startswith("__") and each.outputs]
+    found = _usable(definitions)
     name = wanted or (found[0] if len(found) == 1 else DEFAULT_SIGNATURE)
     if name not in found:
         raise RefusedModel(f"{folder} has no signature {name!r}; it has {', '.join(sorted(found)) or 'none'}")
     return name
+
+
+def others(definitions: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """The signatures beside `name` that could be served in its place."""
+    return tuple(sorted(set(_usable(definitions)) - {name}))
+
+
+def _usable(definitions: Mapping[str, Any]) -> list[str]:
+    return [name for name, each in definitions.items() if not name.startswith("__") and each.outputs]
 
 
 def _specs(path: Path, infos: Any) -> tuple[TensorSpec, ...]:

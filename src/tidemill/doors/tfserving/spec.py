@@ -19,7 +19,13 @@ def check_signature(signature: Signature, asked: Any) -> None:
     """Each model has one signature, which answers to `serving_default` and to its own name. Raises
     `UnknownSignature`."""
     if asked not in ("", DEFAULT_SIGNATURE, signature.name):
-        raise UnknownSignature(f"there is no signature {short(asked)}; this model has {signature.name!r}")
+        if asked in signature.others:
+            raise UnknownSignature(
+                f"signature {short(asked)} is in this model's file and is not served, {signature.name!r} is; serve it"
+                f" as a second model, whose tidemill.toml says signature = {short(asked)}"
+            )
+        others = f"; its file holds {', '.join(map(repr, signature.others))} besides" if signature.others else ""
+        raise UnknownSignature(f"there is no signature {short(asked)}; this model has {signature.name!r}{others}")
 
 
 def versions(fleet: Fleet, name: str, version: int | None, label: str | None) -> list[Served]:
