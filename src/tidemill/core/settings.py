@@ -194,6 +194,9 @@ class Settings:
         at_least=10,
         at_most=60_000,
     )
+    constraint_waiting_max: int = _setting(
+        16, "So many of them may wait to be compiled, each unlike the others.", at_least=1, at_most=4096
+    )
     export_weights: str = _setting(
         "int8",
         "What the weights of a language model are exported in by `tidemill compile`, and served in.",

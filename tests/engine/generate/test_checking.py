@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from typing import Any
 
 import pytest
 
-from tidemill.core.errors import TidemillError, WrongValue
+from tidemill.core.errors import Overloaded, TidemillError, WrongValue
 from tidemill.core.generation import Constraint
 from tidemill.engine.generate import constraint as constraints
 from tidemill.engine.generate.checking import SLOW_S, Checking
@@ -22,7 +23,7 @@ def checking(monkeypatch: pytest.MonkeyPatch, *said: tuple[TidemillError | None,
     def never(listener: Any) -> Any:
         raise AssertionError
 
-    made, asked, answers = Checking(never, 1.0), [], iter(said)
+    made, asked, answers = Checking(never, 1.0, 2), [], iter(said)
 
     async def ask(constraint: Constraint) -> tuple[TidemillError | None, float]:
         asked.append(constraint)
@@ -50,3 +51,24 @@ async def test_what_took_too_long_is_refused_at_once_and_tried_again_later(monke
     monkeypatch.setattr(time, "monotonic", lambda: now + SLOW_S + 1)
     await made.check(REGEX)
     assert asked == [REGEX, REGEX]
+
+
+async def test_no_more_wait_than_may_but_for_those_that_want_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, asked = checking(monkeypatch)
+    held = asyncio.Event()
+
+    async def ask(constraint: Constraint) -> tuple[TidemillError | None, float]:
+        asked.append(constraint)
+        await held.wait()
+        return None, math.inf
+
+    monkeypatch.setattr(made, "_ask", ask)
+    other = Constraint("regex", "[cd]+")
+    waiting = [asyncio.create_task(made.check(each)) for each in (REGEX, REGEX, other, REGEX)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded, match="constraint-waiting-max"):
+        await made.check(Constraint("regex", "[ef]+"))
+    held.set()
+    await asyncio.gather(*waiting)
+    assert asked == [REGEX, other]
+    await made.check(Constraint("regex", "[ef]+"))

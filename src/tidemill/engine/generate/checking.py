@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from tidemill.core.errors import TidemillError, WrongValue
+from tidemill.core.errors import Overloaded, TidemillError, WrongValue
 from tidemill.core.generation import Constraint, Generate
 from tidemill.engine.generate import constraint as constraints
 from tidemill.engine.generate.messages import Add, Step, Topic, encode
@@ -23,14 +23,18 @@ from tidemill.wire.problems import error_from
 REMEMBERED_MAX: Final = 512
 SLOW_S: Final = 30.0
 """So long is what took too long not tried again."""
+RETRY_AFTER_S: Final = 1.0
 
 
 class Checking:
     """Life: built, `check` any number of times, `close`. `started` makes the child, which is not begun yet."""
 
-    def __init__(self, made: Callable[[Listener], Child], seconds_max: float) -> None:
+    def __init__(self, made: Callable[[Listener], Child], seconds_max: float, waiting_max: int) -> None:
+        """So many that are unlike each other are judged or wait for it at once, at most."""
         self._made = made
         self._seconds_max = seconds_max
+        self._waiting_max = waiting_max
+        self._wanted: Counter[Constraint] = Counter()
         self._child: Child | None = None
         self._turn = asyncio.Lock()
         self._answer: asyncio.Future[TidemillError | None] | None = None
@@ -38,21 +42,35 @@ class Checking:
         """What was said, and until when it holds, on the clock of `time.monotonic`."""
 
     async def check(self, constraint: Constraint) -> None:
-        """Raises `WrongValue` for what cannot be compiled, or not in time."""
+        """Raises `WrongValue` for what cannot be compiled, or not in time; `Overloaded` where too many wait."""
         constraints.check(constraint)
         if constraint.kind == "json":
             return  # it is ours
         said = self._remembered(constraint)
-        if said is None:
+        error, _ = said or await self._in_turn(constraint)
+        if error is not None:
+            raise WrongValue(error.message, param=error.param)
+
+    async def _in_turn(self, constraint: Constraint) -> tuple[TidemillError | None, float]:
+        wanted = self._wanted
+        if constraint not in wanted and len(wanted) >= self._waiting_max:
+            raise Overloaded(
+                f"{len(wanted)} schemas and patterns are being compiled, the most allowed (--constraint-waiting-max)",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        wanted[constraint] += 1
+        try:
             async with self._turn:
                 said = self._remembered(constraint)
                 if said is None:
                     said = self._said[constraint] = await self._ask(constraint)
                     if len(self._said) > REMEMBERED_MAX:
                         self._said.popitem(last=False)
-        error, _ = said
-        if error is not None:
-            raise WrongValue(error.message, param=error.param)
+                return said
+        finally:
+            wanted[constraint] -= 1
+            if not wanted[constraint]:
+                del wanted[constraint]
 
     async def close(self) -> None:
         if self._child is not None:

@@ -92,6 +92,7 @@ async def opened(
         under_way_max,
         settings.generate_restart_ms_max / 1000,
         settings.constraint_ms_max / 1000,
+        settings.constraint_waiting_max,
         settings.generate_silent_ms_max / 1000,
         kept,
     )
@@ -111,6 +112,7 @@ class ChildGenerator:
         under_way_max: int,
         restart_s_max: float,
         constraint_s_max: float,
+        constraints_waiting_max: int,
         silent_s_max: float,
         kept: tempfile.TemporaryDirectory[str] | None,
     ) -> None:
@@ -120,6 +122,7 @@ class ChildGenerator:
         self.checking = Checking(
             lambda listener: Child(name, opening, bounds, restart_s_max, listener, module, ("--check",)),
             constraint_s_max,
+            constraints_waiting_max,
         )
         self._under_way_max = under_way_max
         self._silent_s_max = silent_s_max
