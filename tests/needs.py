@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 TENSORFLOW_PYTHON = Path(os.environ.get("TIDEMILL_TF_PYTHON", ROOT / ".venvs/tensorflow/bin/python"))
 SCHEMATHESIS = Path(os.environ.get("TIDEMILL_SCHEMATHESIS", ROOT / ".venvs/schemathesis/bin/st"))
 EXPORT_PYTHON = Path(os.environ.get("TIDEMILL_EXPORT_PYTHON", ROOT / ".venvs/llm-export/bin/python"))
+JAVA_PACKAGES = "/usr/share/java/grpc-netty.jar"
 EVERYTHING = os.environ.get("CI") == "true" or os.environ.get("TIDEMILL_REQUIRE_ALL") == "1"
 
 
@@ -44,6 +45,27 @@ def export_python() -> Path:
     if not EXPORT_PYTHON.is_file():
         _missing(f"no {EXPORT_PYTHON}: `make llm-export` brings it, or TIDEMILL_EXPORT_PYTHON names another")
     return EXPORT_PYTHON
+
+
+def programs(*names: str) -> None:
+    """Commands that a system's packages bring."""
+    for name in names:
+        if shutil.which(name) is None:
+            _missing(f"needs {name}, which `make test` installs where it may (tests/peers/prepare)")
+
+
+def java_packages() -> str:
+    """The folder below which Debian's packages of gRPC for Java lie: "" where they are installed."""
+    root = os.environ.get("JAVA_PACKAGES_ROOT", "")
+    if not Path(root + JAVA_PACKAGES).is_file():
+        _missing(f"no {root + JAVA_PACKAGES}: examples/java/grpc.sh says which packages bring it")
+    return root
+
+
+def brought(holds: bool, reason: str) -> None:
+    """What a registry brings while a test runs."""
+    if not holds:
+        _missing(reason)
 
 
 def pygrpc_native() -> None:

@@ -167,7 +167,7 @@ def test_show_tells_signature_batching_and_price(repository: Path) -> None:
     assert [each["name"] for each in told["inputs"]] == ["a", "b", "count"]
     assert (told["batched"], told["engine"], told["price_nanos"]) == (True, "onnx", 5)
     (fixed,) = done("show", "fixed", "--models", repository)
-    assert (fixed["batched"], fixed["max_batch"]) == (False, 1)
+    assert (fixed["batched"], fixed["max_batch"], fixed["singly"]) == (False, 1, "no batch dimension")
     assert "FP32 [-1, 3]" in tidemill("show", "two", "--models", repository).stdout
 
 
@@ -253,6 +253,7 @@ def test_try_takes_a_path_to_a_bare_file(repository: Path) -> None:
         ("a.npy", b"not an array", "a.npy"),
         ("a.npz", b"not an archive", "a.npz"),
         ("a.npy", b"", "a.npy"),
+        ("a.png", b"\x89PNG\r\n", "half has no steps that read image/png, and "),
     ],
 )
 def test_try_with_a_file_that_does_not_fit_fails_in_words(

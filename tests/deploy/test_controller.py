@@ -197,11 +197,12 @@ async def test_model_that_was_unloaded_stays_so_until_it_is_loaded(place: Place)
     await looked(controller)
     assert place.states() == {}
     assert [(each.version, each.state) for each in controller.index()] == [(1, ""), (2, "")]
-    with pytest.raises(UnknownModel):
+    with pytest.raises(UnknownModel, match="was unloaded by hand; POST /v2/repository/models/m/load"):
         place.fleet.find("m")
     await controller.unload("m")
     await controller.load("m")
     assert place.served() == [1, 2]
+    assert not place.fleet.parked
 
 
 async def test_explicit_load_has_the_last_word_on_the_configuration_until_the_next(place: Place) -> None:

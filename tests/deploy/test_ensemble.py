@@ -226,7 +226,7 @@ async def test_it_steps_back_while_a_stage_s_label_is_gone(fleet: LocalFleet) ->
     fleet.label("a", {})
     assert (ensemble.state, ensemble.reason) == (
         "FAILED",
-        "its stage 'a' does not serve: model 'a' has no label 'new'; its labels are none",
+        "its stage 'a' does not serve: model 'a' has no label 'new'; it has none at all",
     )
     fleet.label("a", {"new": 1})
     assert fleet.find("aa") is ensemble

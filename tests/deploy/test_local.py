@@ -370,6 +370,23 @@ def test_precision_of_the_model_beats_the_service_s(monkeypatch: pytest.MonkeyPa
     assert [each.openvino_precision for each in seen] == [given]
 
 
+@pytest.mark.parametrize(
+    ("batched", "rows_apart", "wish", "told"),
+    [
+        (True, True, None, ""),
+        (True, True, False, "its tidemill.toml says batched = false"),
+        (True, False, None, "the rows of a batch are not answered as they are alone"),
+        (False, False, None, "no batch dimension"),
+        (False, False, True, ""),
+    ],
+)
+def test_why_requests_run_singly_is_known(batched: bool, rows_apart: bool, wish: bool | None, told: str) -> None:
+    replica = Replica(small(1, batching=Batching(batched=wish)), POLICY)
+    spec = TensorSpec("x", "FP32", (-1 if batched else 2, 3))
+    replica.adopt(Signature((spec,), (spec,)), rows_apart)
+    assert (replica.singly, replica.batched) == (told, not told)
+
+
 @pytest.mark.parametrize(("own", "given"), [(None, ("cuda",)), (("cpu",), ("cpu",)), ((), ())])
 def test_providers_of_the_model_beat_the_service_s(own: Any, given: Any) -> None:
     policy = msgspec.structs.replace(POLICY, providers=("cuda",))

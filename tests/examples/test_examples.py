@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import needs
 from needs import ROOT
 from real_words import words
 from serving import Server, repository, server, tidemill
@@ -26,7 +27,6 @@ RUN_S_MAX = 120
 INSTALL_S_MAX = 240
 REGISTRY = re.compile(r"\b[\w.-]*(?:pypi|pythonhosted|npmjs|maven|jcenter|docker|ghcr)\.(?:org|com|co|io)\b", re.I)
 HOME = re.compile(r"(?<![\w.])/(?:home|Users|root|work)/[\w.]")
-JAVA_PACKAGES = "/usr/share/java/grpc-netty.jar"
 
 
 def run(command: list[str | Path], server: Server, folder: Path = EXAMPLES, **extra: str) -> list[str]:
@@ -45,12 +45,6 @@ def run(command: list[str | Path], server: Server, folder: Path = EXAMPLES, **ex
     return done.stdout.strip().splitlines()
 
 
-def needed(*programs: str) -> None:
-    for program in programs:
-        if shutil.which(program) is None:
-            pytest.skip(f"there is no {program} here")
-
-
 @pytest.mark.parametrize("name", ["rest", "predict_grpc"])
 def test_python(server: Server, name: str) -> None:
     said = run([sys.executable, EXAMPLES / "python" / f"{name}.py"], server)
@@ -62,7 +56,7 @@ def test_python_with_tritons_client(server: Server) -> None:
 
 
 def test_curl(server: Server) -> None:
-    needed("curl", "bash")
+    needs.programs("curl", "bash")
     predicted, inferred = map(json.loads, run([EXAMPLES / "curl/call.sh"], server))
     assert predicted == {"predictions": [0.5, 1.0]}
     assert inferred["outputs"][0]["data"] == [0.5, 1.0]
@@ -78,7 +72,7 @@ def test_chat_with_openais_client(words: Server) -> None:
 
 @pytest.mark.slow
 def test_chat_with_curl(words: Server) -> None:
-    needed("curl", "bash")
+    needs.programs("curl", "bash")
     *told, done = [line.removeprefix("data: ") for line in run([EXAMPLES / "curl/chat.sh"], words) if line]
     assert done == "[DONE]"
     chunks = [json.loads(each) for each in told]
@@ -87,7 +81,7 @@ def test_chat_with_curl(words: Server) -> None:
 
 
 def test_curl_tells_what_the_service_refused(repository: Path, tmp_path: Path) -> None:
-    needed("curl", "bash")
+    needs.programs("curl", "bash")
     with Server(repository, tmp_path / "data") as keyed:
         variables = {**os.environ, "TIDEMILL_URL": keyed.url}
         done = subprocess.run(
@@ -103,14 +97,14 @@ def test_curl_tells_what_the_service_refused(repository: Path, tmp_path: Path) -
 
 
 def test_javascript_over_rest(server: Server) -> None:
-    needed("node")
+    needs.programs("node")
     assert run(["node", EXAMPLES / "javascript/rest.js"], server) == ["[ 0.5, 1 ]", "[ 0.5, 1 ]", "404 model.unknown"]
 
 
 @pytest.fixture(scope="module")
 def javascript() -> Iterator[Path]:
     """A copy of the folder with what it depends on, which npm brings."""
-    needed("node", "npm")
+    needs.programs("node", "npm")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for part in ("javascript", "proto"):
@@ -121,9 +115,8 @@ def javascript() -> Iterator[Path]:
                 command, cwd=folder / "javascript", capture_output=True, text=True, timeout=INSTALL_S_MAX, check=False
             )
         except subprocess.TimeoutExpired:
-            pytest.skip(f"npm brought nothing within {INSTALL_S_MAX} s")
-        if done.returncode:
-            pytest.skip(f"npm cannot install what the example needs: {done.stderr.strip()[-300:]}")
+            needs.brought(False, f"npm brought nothing within {INSTALL_S_MAX} s")
+        needs.brought(not done.returncode, f"npm cannot install what the example needs: {done.stderr.strip()[-300:]}")
         yield folder / "javascript"
 
 
@@ -135,7 +128,7 @@ def test_javascript_over_grpc(server: Server, javascript: Path) -> None:
 
 @pytest.mark.slow
 def test_java_over_rest(server: Server) -> None:
-    needed("java", "javac")
+    needs.programs("java", "javac")
     predicted, inferred, refused = run(["java", EXAMPLES / "java/Rest.java"], server)
     assert predicted == '200 {"predictions":[0.5,1.0]}'
     assert json.loads(inferred.removeprefix("200 "))["outputs"][0]["data"] == [0.5, 1.0]
@@ -146,10 +139,8 @@ def test_java_over_rest(server: Server) -> None:
 @pytest.mark.slow
 def test_java_over_grpc(server: Server, tmp_path: Path) -> None:
     """With the packages of Debian, installed, or unpacked in the folder that JAVA_PACKAGES_ROOT names."""
-    needed("java", "javac")
-    root = os.environ.get("JAVA_PACKAGES_ROOT", "")
-    if not Path(root + JAVA_PACKAGES).is_file():
-        pytest.skip(f"no {root + JAVA_PACKAGES}: examples/java/grpc.sh says which packages bring it")
+    needs.programs("java", "javac")
+    root = needs.java_packages()
     said = run([EXAMPLES / "java/grpc.sh"], server, ROOT=root, BUILD=str(tmp_path))
     assert said == [HALVES, HALVES, "NOT_FOUND model.unknown"]
 

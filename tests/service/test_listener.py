@@ -47,6 +47,7 @@ def refused(answer: Reply, status: int, code: str) -> None:
     assert (answer.status, answer.code) == (status, code)
     assert json.loads(answer.body).keys() == {"error", "code"}
     assert answer.header("connection") == "close"
+    assert answer.header("x-request-id")
     assert answer.header("content-length") == str(len(answer.body))
 
 

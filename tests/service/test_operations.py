@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 
@@ -261,6 +263,22 @@ def test_access_log_tells_the_callers_request_id_and_the_status(talkative: Serve
         "find-me-three": (404, "POST"),
     }
     assert told["find-me"]["path"] == "/v1/models/half:predict"
+
+
+def test_access_log_tells_calls_over_grpc(talkative: Server) -> None:
+    def ask(path: str, request_id: str) -> None:
+        with grpc.insecure_channel(talkative.told["grpc_address"]) as channel, contextlib.suppress(grpc.RpcError):
+            channel.unary_unary(path)(b"", timeout=10, metadata=(("x-request-id", request_id),))
+
+    ask("/inference.GRPCInferenceService/ServerLive", "grpc-one")
+    ask("/inference.GRPCInferenceService/ModelInfer", "grpc-two")
+    eventually(lambda: "grpc-two" in talkative.stderr(), "it is logged")
+    told = [line for line in lines(talkative) if line.get("request_id", "").startswith("grpc-")]
+    assert [(line["path"].rpartition("/")[2], line["status"], line["method"]) for line in told] == [
+        ("ServerLive", "OK", "gRPC"),
+        ("ModelInfer", "NOT_FOUND", "gRPC"),
+    ]
+    assert all(line["ms"] > 0 for line in told)
 
 
 def test_vanished_client_is_logged_as_499(talkative: Server) -> None:

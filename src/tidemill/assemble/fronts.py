@@ -9,7 +9,7 @@ import logging
 import socket
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final, Protocol
 
 from tidemill.assemble.front_process import FrontProcess
@@ -43,6 +43,9 @@ class Catalogue(Protocol):
     def find(self, name: str, version: int | None = None, label: str | None = None) -> Served: ...
 
     def labels(self, name: str) -> dict[str, int]: ...
+
+    @property
+    def parked(self) -> Collection[str]: ...
 
 
 class Fronts:
@@ -133,7 +136,8 @@ class Fronts:
         self._serving = {self._serial(each): each for each in replicas if each.state == AVAILABLE}
         models = tuple(_told(each, self._serials.get(each, 0)) for each in replicas)
         labels = {name: found for name in {each.name for each in replicas} if (found := self._catalogue.labels(name))}
-        table = encode(Table(models, labels, self._is_ready(), self._is_draining(), self.grpc.grpc_port))
+        parked = frozenset(self._catalogue.parked)
+        table = encode(Table(models, labels, self._is_ready(), self._is_draining(), self.grpc.grpc_port, parked))
         if table != self._table:
             self._table = table
             for each in self.all:

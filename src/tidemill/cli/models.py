@@ -142,6 +142,7 @@ def _told(settings: Settings, package: ModelPackage) -> dict[str, Any]:
         "upstreams": [each.url for each in package.config.remote.upstream] if package.config.remote else [],
         "stages": [stage.model for stage in package.config.stage],
         "batched": replica.batched,
+        "singly": replica.singly,
         "max_batch": replica.rows_max if replica.batched else 1,
         "price_nanos": replica.tariff.call_nanos,
         "prompt_token_nanos": replica.tariff.prompt_token_nanos,
@@ -181,7 +182,7 @@ def _print(told: dict[str, Any]) -> None:
         click.echo(f"  asks     {', '.join(told['upstreams'])}")
     if told["stages"]:
         click.echo(f"  asks     {', '.join(told['stages'])}")
-    alone = "one request at a time: no batch dimension"
+    alone = f"one request at a time: {told['singly']}"
     batching = f"up to {told['max_batch']} rows together" if told["batched"] else alone
     if told["upstreams"]:
         batching = "those who answer do"

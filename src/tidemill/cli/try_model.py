@@ -141,7 +141,8 @@ async def _loaded(engine_name: str, package: ModelPackage, settings: Settings) -
 
 
 def _inputs(name: str, source: str, signature: Signature, file: Path | None) -> Tensors:
-    from tidemill.core.errors import UnknownModel
+    from tidemill.core.errors import MalformedRequest, UnknownModel, UnsupportedMedia
+    from tidemill.doors.multipart import type_of
     from tidemill.engine.lane import zeros_for
 
     if file is None:
@@ -153,7 +154,15 @@ def _inputs(name: str, source: str, signature: Signature, file: Path | None) -> 
             return zeros_for(signature)
     if file.suffix in (".npy", ".npz"):
         return _from_arrays(signature, file)
-    return _from_json(signature, file.read_bytes())
+    try:
+        return _from_json(signature, file.read_bytes())
+    except MalformedRequest as error:
+        if file.suffix in TENSOR_FILES:
+            raise
+        media = type_of(file.name)
+        raise UnsupportedMedia(
+            f"{name} has no steps that read {media}, and {file} is not JSON; give its inputs as .json, .npy or .npz"
+        ) from error
 
 
 def _from_arrays(signature: Signature, file: Path) -> Tensors:

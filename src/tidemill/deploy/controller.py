@@ -242,6 +242,7 @@ class Controller:
         async with self._locked(name) as model:
             model.parked = True
             await self._empty(model)
+            self._fleet.park(name)
 
     async def _reload(self, entries: Sequence[ModelEntry]) -> None:
         names = [entry.name for entry in entries]
@@ -338,6 +339,7 @@ class Controller:
         for version in [each.version for each in self._fleet.standing(name)]:  # none is held: it ends when none is
             await self._fleet.unload(name, version)
         model.tried.clear()
+        self._fleet.parked.discard(name)
 
     # -- what is there, what stands ------------------------------------------------------------------------------------
 

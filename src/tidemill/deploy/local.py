@@ -21,6 +21,7 @@ from tidemill.core.request import InferenceRequest, Piece, Predict, Usage
 from tidemill.core.tensor import Tensors, rows
 from tidemill.core.text import short
 from tidemill.deploy import embedder, stages
+from tidemill.deploy.absent import absent_words
 from tidemill.deploy.aside import aside
 from tidemill.deploy.embedding import EmbedRun
 from tidemill.deploy.ensemble import EnsembleRun
@@ -46,6 +47,7 @@ class LocalFleet:
         self._replicas: dict[tuple[str, int], Replica] = {}
         self._newest: dict[str, Replica] = {}
         self._labels: dict[str, dict[str, int]] = {}
+        self.parked: set[str] = set()
         self._threads = StepThreads(policy.steps.threads)
         self._leaving: weakref.WeakValueDictionary[tuple[str, int], Replica] = weakref.WeakValueDictionary()
         self._endings: dict[asyncio.Task[None], asyncio.Event] = {}
@@ -212,7 +214,12 @@ class LocalFleet:
         if standing is not None and standing.state is State.AVAILABLE:
             return standing
         self._replicas[key] = replica
+        self.parked.discard(replica.name)
         return None
+
+    def park(self, name: str) -> None:
+        """Tell those who ask for `name` that it was unloaded by hand, until it stands here again."""
+        self.parked.add(name)
 
     def refuse(self, name: str, version: int, reason: str) -> Replica:
         """Let a version that was refused on disk stand as FAILED, so that those who ask for it learn why; one that
@@ -262,8 +269,8 @@ class LocalFleet:
             raise self._not_found(name, None)
         labels = self._labels.get(name, {})
         if label not in labels:
-            known = ", ".join(sorted(labels)) or "none"
-            raise UnknownLabel(f"model {name!r} has no label {short(label)}; its labels are {known}")
+            known = f"its labels are {', '.join(sorted(labels))}" if labels else "it has none at all"
+            raise UnknownLabel(f"model {name!r} has no label {short(label)}; {known}")
         version = labels[label]
         if not any(replica.version == version for replica in mine):
             served = ", ".join(str(replica.version) for replica in mine)
@@ -277,7 +284,7 @@ class LocalFleet:
         mine = self.standing(name)
         if not mine:
             served = ", ".join(sorted({model for model, _ in self._replicas})) or "none"
-            return UnknownModel(f"there is no model {short(name)}; served are {served}")
+            return UnknownModel(absent_words(name, served, name in self.parked))
         wanted = [replica for replica in mine if version in (None, replica.version)]
         if not wanted:
             versions = ", ".join(str(replica.version) for replica in mine)

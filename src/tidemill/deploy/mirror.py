@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from tidemill.core.errors import ModelNotReady, TidemillError, UnknownLabel, UnknownModel, UnknownVersion
 from tidemill.core.running import Counts, Running
 from tidemill.core.text import short
+from tidemill.deploy.absent import absent_words
 from tidemill.wire.messages import Failures, Model, Table
 
 AVAILABLE = "AVAILABLE"
@@ -102,6 +103,7 @@ class Mirror:
         self.draining = table.draining
         self.grpc_port = table.grpc_port
         self._labels = table.labels
+        self._parked = table.parked
         before, self._serving, self._versions = self._serving, {}, {}
         for model in sorted(table.models, key=lambda each: (each.name, each.version)):
             self._versions.setdefault(model.name, []).append(self._shown(model, before))
@@ -147,8 +149,8 @@ class Mirror:
             raise self._not_found(name, None)
         labels = self._labels.get(name, {})
         if label not in labels:
-            known = ", ".join(sorted(labels)) or "none"
-            raise UnknownLabel(f"model {name!r} has no label {short(label)}; its labels are {known}")
+            known = f"its labels are {', '.join(sorted(labels))}" if labels else "it has none at all"
+            raise UnknownLabel(f"model {name!r} has no label {short(label)}; {known}")
         version = labels[label]
         if not any(each.version == version for each in self._versions[name]):
             raise UnknownLabel(
@@ -161,7 +163,7 @@ class Mirror:
         mine = self._versions.get(name)
         if mine is None:
             served = ", ".join(sorted(self._versions)) or "none"
-            return UnknownModel(f"there is no model {short(name)}; served are {served}")
+            return UnknownModel(absent_words(name, served, name in self._parked))
         wanted = [each for each in mine if version in (None, each.version)]
         if not wanted:
             return UnknownVersion(f"model {name!r} has no version {version}; served are {_listed(mine)}")

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 WARM_UP_RUNS = 3
 WARM_UP_RUNS_MAX, WARM_UP_S = 20, 0.01
 """A quick model runs so often, or for so long: a single look would tell more of the machine."""
+REASON_CHARACTERS = 400
 TWICE_BYTES_MAX = 64 * 2**20
 """A model no larger than this is loaded twice without being asked: for all cores, and for each of them."""
 
@@ -107,5 +108,9 @@ def _warm_up(engine: Engine, package: ModelPackage) -> float:
             engine.predict(inputs, ())
             quickest = min(quickest, time.perf_counter() - started)
     except Exception as error:  # noqa: BLE001 - zeros, or so many of them, may be no input for it; requests will tell
-        log.debug("%s cannot be warmed up with zeros: %s", package.name, error)
+        log.info(
+            "it cannot be warmed up with zeros, so its first answers may be slow: %s",
+            str(error).partition("\n")[0][:REASON_CHARACTERS],
+            extra={"model": package.name},
+        )
     return quickest

@@ -82,7 +82,8 @@ class FleetPolicy(msgspec.Struct, frozen=True):
 
 
 class Replica:
-    """One version of one model in this process; `Served` while AVAILABLE. `reason` says why it FAILED.
+    """One version of one model in this process; `Served` while AVAILABLE. `reason` says why it FAILED, `singly` why it
+    is not `batched`.
 
     Whoever found it may ask it for as long as he holds it: one that was unloaded ends when nobody does any more.
     """
@@ -102,6 +103,7 @@ class Replica:
         self.rows_max = package.config.batching.max_batch or policy.rows_max
         self.signature = Signature((), ())
         self.batched = False
+        self.singly = ""
         self.steps = Steps()
         self.ensemble: Ensemble | None = None
         self.state = State.LOADING
@@ -146,6 +148,14 @@ class Replica:
         wish = self.package.config.batching.batched
         self.signature = signature
         self.batched = (signature.batched and rows_apart) if wish is None else wish
+        if self.batched:
+            self.singly = ""
+        elif wish is False:
+            self.singly = "its tidemill.toml says batched = false"
+        elif not signature.batched:
+            self.singly = "no batch dimension"
+        else:
+            self.singly = "the rows of a batch are not answered as they are alone"
 
     def failed(self, code: str) -> None:
         self.stats.failed(code)

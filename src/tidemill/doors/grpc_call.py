@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -17,10 +18,11 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from tidemill.core.contracts import Served
-from tidemill.core.errors import MalformedRequest, Overloaded, ServiceError, TidemillError
+from tidemill.core.errors import MalformedRequest, Overloaded, ServiceError, TidemillError, UnknownRoute
 from tidemill.core.request import ANONYMOUS, Caller, Predict
 from tidemill.core.settings import Settings
 from tidemill.core.tensor import Tensors
+from tidemill.core.text import short
 from tidemill.doors import problems, way
 from tidemill.doors.head import check_values
 from tidemill.observe import trace
@@ -28,6 +30,9 @@ from tidemill.observe.log import REQUEST_ID
 from tidemill.serve.answer import Service
 
 LOG = logging.getLogger(__name__)
+access = logging.getLogger("tidemill.access")
+PATHS: weakref.WeakKeyDictionary[Callable[..., Any], str] = weakref.WeakKeyDictionary()
+"""What is called for a method of one message -> its `/service/method`."""
 
 DETAILS_BYTES_MAX = 2000
 """Escaped, one byte takes up to three; clients refuse more than 8 KiB of trailing metadata."""
@@ -71,6 +76,7 @@ class Calls:
         self.ending = asyncio.Event()
         self._in_flight_max = settings.connections_max
         self._values_max = settings.values_max
+        self._access_log = settings.access_log
 
     def end(self) -> None:
         """Let streams end: they have no end of their own, and would hold up a server that is going down."""
@@ -86,6 +92,8 @@ class Calls:
             call = Call()
             refused: TidemillError | None = None
             reply = b""
+            ended = False
+            began = time.monotonic() if self._access_log else 0.0
             self.in_flight += 1
             span = begin_span(context) if infers else None
             try:
@@ -96,14 +104,23 @@ class Calls:
                     way.check_admin(call.caller)
                 call.body = body
                 reply = await method(call)
+                ended = True
             except grpc.aio.BaseError:  # gRPC's own word that the call has ended
                 raise
             except Exception as error:  # noqa: BLE001 - `refusal` logs what was not foreseen
                 refused = self.refusal(call, error)
+                ended = True
             finally:
                 self.in_flight -= 1
                 if span is not None:
                     end_span(span, call, refused)
+                if began:
+                    status = "OK" if ended else "CANCELLED"
+                    if refused is not None:
+                        status = problems.grpc_status(refused).name
+                    spent_ms = round((time.monotonic() - began) * 1000, 3)
+                    told = {"method": "gRPC", "path": PATHS.get(handle, ""), "status": status, "ms": spent_ms}
+                    access.info("request", extra=told)
             if refused is not None:
                 # gRPC keeps what `abort` raises, and with its trace all that this frame holds: it holds no body then.
                 body = call.body = b""
@@ -197,6 +214,7 @@ class ServiceMethods(grpc.ServiceRpcHandler):  # type: ignore[misc]  # grpc ship
     def __init__(self, name: str, methods: Mapping[str, grpc.RpcMethodHandler]) -> None:
         self._name = name
         self._methods = {f"/{name}/{method}": handler for method, handler in methods.items()}
+        PATHS.update({handler.unary_unary: path for path, handler in self._methods.items() if handler.unary_unary})
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -208,6 +226,21 @@ class ServiceMethods(grpc.ServiceRpcHandler):  # type: ignore[misc]  # grpc ship
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         return self._methods.get(handler_call_details.method)
+
+
+class Unknown(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Answers what nobody else does: gRPC's own words for it would carry no code."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        method = handler_call_details.method
+
+        async def handle(messages: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+            call = Call()
+            call.request_id = way.fresh_request_id()
+            error = UnknownRoute(f"there is no method {short(method)}; reflection lists those that there are")
+            await refuse(context, call, error)
+
+        return grpc.stream_stream_rpc_method_handler(handle)
 
 
 def name_of(handler: grpc.GenericRpcHandler) -> str:

@@ -95,7 +95,7 @@ def to_array(spec: TensorSpec, data: Any, mixed: bool = False, exact: bool = Fal
     try:
         found = np.array(data)
     except (ValueError, OverflowError) as error:
-        raise WrongShape(f"input {spec.name!r} is ragged: rows of one length expected") from error
+        raise _ragged(spec.name, data) from error
     if found.size and found.dtype.kind not in _TAKES[wanted]:
         return _rescued(spec, found, data)
     return _as_wanted(spec, found, wanted, _values(data) if exact else None)
@@ -198,6 +198,40 @@ def _mismatch(spec: TensorSpec, found: Array, data: Any) -> WrongDatatype | Wron
     return WrongDatatype(f"input {spec.name!r} holds {_KINDS.get(kind, kind)}, expected {spec.datatype}")
 
 
+def _ragged(name: str, data: Any) -> WrongShape:
+    where = _uneven(data)
+    return WrongShape(f"input {name!r} is ragged{': ' + where if where else ''}; rows of one length expected")
+
+
+def _uneven(data: Any) -> str:
+    """Where lists that should be alike are not, "" where they are."""
+    sides: list[int] = []
+    level = [data]
+    while level and isinstance(level[0], list):
+        size = len(level[0])
+        for number, each in enumerate(level):
+            if not isinstance(each, list) or len(each) != size:
+                return f"{_place(0, sides)} has {size}, {_held(_place(number, sides), each)}"
+        sides.append(size)
+        level = [value for each in level for value in each]
+    for number, each in enumerate(level):
+        if isinstance(each, list):
+            return f"{_place(0, sides)} is a value, {_held(_place(number, sides), each)}"
+    return ""
+
+
+def _place(number: int, sides: list[int]) -> str:
+    return "".join(f"[{place}]" for place in np.unravel_index(number, sides)) if sides else "it"
+
+
+def _held(place: str, value: Any) -> str:
+    return f"{place} has {len(value)}" if isinstance(value, list) else f"{place} is a value"
+
+
+class _Ragged(Exception):
+    pass
+
+
 def _strings(name: str, data: Any) -> Array:
     shape: list[int] = []
     level = data
@@ -205,7 +239,10 @@ def _strings(name: str, data: Any) -> Array:
         shape.append(len(level))
         level = level[0] if level else None
     flat: list[bytes] = []
-    _flatten(name, data, shape, 0, flat)
+    try:
+        _flatten(name, data, shape, 0, flat)
+    except _Ragged as error:
+        raise _ragged(name, data) from error
     array = np.empty(len(flat), dtype=object)
     array[:] = flat
     return array.reshape(shape)
@@ -214,7 +251,7 @@ def _strings(name: str, data: Any) -> Array:
 def _flatten(name: str, data: Any, shape: list[int], depth: int, into: list[bytes]) -> None:
     if depth == len(shape):
         if isinstance(data, list):
-            raise WrongShape(f"input {name!r} is ragged: rows of one length expected")
+            raise _Ragged
         if isinstance(data, bytes):
             into.append(data)
         elif isinstance(data, str):
@@ -223,6 +260,6 @@ def _flatten(name: str, data: Any, shape: list[int], depth: int, into: list[byte
             raise WrongDatatype(f"input {name!r} holds {type(data).__name__}, expected BYTES (strings)")
         return
     if not isinstance(data, list) or len(data) != shape[depth]:
-        raise WrongShape(f"input {name!r} is ragged: rows of one length expected")
+        raise _Ragged
     for each in data:
         _flatten(name, each, shape, depth + 1, into)

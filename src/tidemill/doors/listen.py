@@ -11,6 +11,7 @@ import logging
 import math
 import re
 import socket
+import sys
 import time
 from collections.abc import Generator, Sized
 from functools import lru_cache
@@ -25,9 +26,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from tidemill.core.certificates import Renewal
 from tidemill.core.errors import HeadersTooLarge, InvalidSetting, MalformedRequest, RequestTooSlow, TidemillError
 from tidemill.core.settings import Settings
-from tidemill.doors import problems
+from tidemill.core.text import short
+from tidemill.doors import problems, way
 from tidemill.doors.cycle import Cycle, Repeat, repeat_of
-from tidemill.doors.entrance import Entrance, Entrances
+from tidemill.doors.entrance import HANDSHAKE, Entrance, Entrances
 from tidemill.doors.head import ASGIApp, too_large
 from tidemill.doors.relay import Relay, speaks_http2
 
@@ -81,9 +83,7 @@ class Connection(HttpToolsProtocol):
             task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        if not self.received and speaks_http2(data):
-            self.connections.discard(self)
-            self.limits.relay.take(self.transport, data)
+        if not self.received and self._speaks_another(data):
             return
         self.received += len(data)
         before = self.cycle
@@ -115,6 +115,17 @@ class Connection(HttpToolsProtocol):
             self.body_bytes = 0
             if begins and self.repeats_missed < REPEATS_MISSED_MAX and not self.pipeline:
                 self.repeat = repeat_of(data, self.cycle)
+
+    def _speaks_another(self, data: bytes) -> bool:
+        """Whether a connection begins otherwise than HTTP/1.1 does; then it is seen to."""
+        if speaks_http2(data):
+            self.connections.discard(self)
+            self.limits.relay.take(self.transport, data)
+            return True
+        if data[0] == HANDSHAKE:
+            self.refuse(MalformedRequest("this port speaks HTTP in the clear; ask it with http://"))
+            return True
+        return False
 
     def _again(self, repeat: Repeat, data: bytes) -> None:
         """A request like the one before, but for its body."""
@@ -191,8 +202,11 @@ class Connection(HttpToolsProtocol):
         self.tasks.add(task)
 
     def send_400_response(self, msg: str) -> None:
-        """What the parser could not read."""
-        self.refuse(MalformedRequest(f"this is not HTTP/1.1: {msg}"))
+        """What the parser could not read. uvicorn calls this while it handles what the parser raised, which tells
+        more than `msg` does."""
+        error = sys.exc_info()[1]
+        told = str(error) if isinstance(error, httptools.HttpParserError) else ""
+        self.refuse(MalformedRequest(f"this is not HTTP/1.1: {short(told) if told else msg}"))
 
     # -- the short way of the hot routes -------------------------------------------------------------------------------
 
@@ -271,10 +285,21 @@ class Connection(HttpToolsProtocol):
             status, headers, body = problems.reply(error)
             headers = [each for each in headers if each[0] != b"connection"]
             headers += [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+            headers.append((b"x-request-id", self._request_id()))
             lines = [name + b": " + value + b"\r\n" for name, value in headers]
             self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", body]))
         self.limits.refused(error.code)
         self.transport.close()
+
+    def _request_id(self) -> bytes:
+        """The caller's own where a head came with one, else a fresh one."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            for name, value in cycle.scope["headers"]:
+                if name == b"x-request-id" and value:
+                    with contextlib.suppress(MalformedRequest):
+                        return way.checked_request_id(value.decode("latin-1")).encode()
+        return way.fresh_request_id().encode()
 
     def check_time(self, now: float) -> None:
         """Hang up on one that was silent for too long where it was to speak, or deaf where it was to listen.

@@ -68,6 +68,11 @@ def entry(repository: Path, model: str) -> ModelEntry:
         if VERSION.fullmatch(path.name) and NAME.fullmatch(path.parent.name) and _is_model(path):
             return ModelEntry(path.parent.name, path.parent, VersionPolicy(specific=(int(path.name),)))
         return ModelEntry(checked_name(path.name, path), path)
+    if named and _path(place).exists():
+        raise RefusedModel(
+            f"{name!r} is no name for a model; letters, digits, '_', '-' and '.' are, 128 at most, the last two not as"
+            " the first"
+        )
     known = ", ".join(names(repository)) or "none"
     raise UnknownModel(f"there is no model {model!r}: no such path, and {repository} holds {known}")
 

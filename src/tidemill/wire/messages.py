@@ -142,13 +142,15 @@ class Model(msgspec.Struct, frozen=True):
 
 
 class Table(msgspec.Struct, frozen=True):
-    """What is served. `ready` and `draining` are the service's; gRPC is answered at `grpc_port`, 0: nowhere yet."""
+    """What is served. `ready` and `draining` are the service's; gRPC is answered at `grpc_port`, 0: nowhere yet. The
+    models `parked` were unloaded by hand."""
 
     models: tuple[Model, ...]
     labels: dict[str, dict[str, int]]
     ready: bool
     draining: bool
     grpc_port: int
+    parked: frozenset[str] = frozenset()
 
 
 class Ready(msgspec.Struct, frozen=True):

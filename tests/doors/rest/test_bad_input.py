@@ -110,10 +110,10 @@ def test_neither_form_is_malformed(server: Server, body: Any) -> None:
 @pytest.mark.parametrize(
     ("values", "code", "told"),
     [
-        ([[1, 2], [3]], "input.shape", "ragged"),
-        ([[1, 2], 3], "input.shape", "ragged"),
-        ([1, [2]], "input.shape", "ragged"),
-        ([[[1]], [[2, 3]]], "input.shape", "ragged"),
+        ([[1, 2], [3]], "input.shape", "ragged: [0] has 2, [1] has 1; rows"),
+        ([[1, 2], 3], "input.shape", "ragged: [0] has 2, [1] is a value; rows"),
+        ([1, [2]], "input.shape", "ragged: [0] is a value, [1] has 1; rows"),
+        ([[[1]], [[2, 3]]], "input.shape", "ragged: [0][0] has 1, [1][0] has 2; rows"),
         (["1.0"], "input.datatype", "strings"),
         ([1.0, "2.0"], "input.datatype", "str"),
         ([None], "input.datatype", "null"),
@@ -320,24 +320,39 @@ def test_identity_is_no_encoding(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "code"),
+    ("line", "told"),
     [
-        ("content-length: -5", "request.malformed"),
-        ("content-length: 1e3", "request.malformed"),
-        ("content-length: 18446744073709551616", "request.malformed"),
-        ("content-length: 5\r\ncontent-length: 6", "request.malformed"),
-        ("content-length: 5\r\ntransfer-encoding: chunked", "request.malformed"),
-        ("transfer-encoding: nonsense", "request.malformed"),
+        ("content-length: -5", "Content-Length"),
+        ("content-length: 1e3", "Content-Length"),
+        ("content-length: 18446744073709551616", "Content-Length"),
+        ("content-length: 5\r\ncontent-length: 6", "Content-Length"),
+        ("content-length: 5\r\ntransfer-encoding: chunked", "Transfer-Encoding"),
+        ("transfer-encoding: nonsense", "Transfer-Encoding"),
+        ("transfer-encoding: chunked\r\nx-pad: y\r\n\r\nzz", "chunk size"),
     ],
 )
-def test_lengths_that_contradict_are_refused(server: Server, line: str, code: str) -> None:
+def test_lengths_that_contradict_are_refused_by_name(server: Server, line: str, told: str) -> None:
     """Two readings of one length are how requests are smuggled past a proxy."""
     with quiet_after(server), server.connect() as wire:
         answer = wire.ask(
             f"POST /v1/models/half:predict HTTP/1.1\r\nhost: x\r\n{line}\r\n\r\n".encode() + b"5\r\nhello\r\n0\r\n\r\n"
         )
-        assert (answer.status, answer.code) == (400, code)
+        assert (answer.status, answer.code) == (400, "request.malformed")
+        assert told.lower() in answer.body.decode().lower()
+        assert len(answer.header("x-request-id")) > 10
         assert wire.closed
+
+
+def test_tls_is_told_that_this_port_speaks_in_the_clear(server: Server) -> None:
+    with server.connect() as wire:
+        answer = wire.ask(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+        assert (answer.status, answer.code) == (400, "request.malformed")
+        assert b"in the clear" in answer.body
+        assert wire.closed
+
+
+def test_place_in_b64_that_cannot_be_read_is_told(server: Server) -> None:
+    refused(server, "text", {"instances": [{"b64": "YWJj*A=="}]}, "input.value", "character 5 is '*'", "input")
 
 
 @pytest.mark.parametrize("name", ["x-request-timeout-ms", "inference-header-content-length"])

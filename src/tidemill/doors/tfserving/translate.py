@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
@@ -171,7 +172,9 @@ def from_b64(name: str, text: Any) -> bytes:
         packed = "".join(text.split()).rstrip("=")
         return base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
     except (binascii.Error, AttributeError, ValueError) as error:
-        raise WrongValue(f"input {short(name)} holds b64 that cannot be decoded: {error}") from error
+        odd = re.search(r"[^A-Za-z0-9+/=\s]", text) if isinstance(text, str) else None
+        where = f"character {odd.start() + 1} is {odd[0]!r}" if odd else str(error)
+        raise WrongValue(f"input {short(name)} holds b64 that cannot be decoded: {where}") from error
 
 
 def answer(asked: Question, tensors: Tensors) -> bytes:
