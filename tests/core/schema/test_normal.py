@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from tidemill.core.errors import NotOffered, WrongValue
 from tidemill.core.schema.forms import FORMS
 from tidemill.core.schema.normal import normal
 from tidemill.core.schema.numbers import between
-from tidemill.core.schema.regular import NotRegular, held, length, parsed, written
+from tidemill.core.schema.regular import NotRegular, held, length, matches, parsed, written
 
 TEXT: Any = {"type": "string"}
 
@@ -120,3 +121,26 @@ def test_any_pattern_is_read_or_refused(pattern: str) -> None:
     except NotRegular as error:
         refused = str(error)
     assert refused or pattern is not None
+
+
+@pytest.mark.parametrize("pattern", ["^(a+)+$", "(a*)*b", "^(([a-z])+.)+[A-Z]([a-z])+$", "^(a|aa)+$", "^(a?){300}$"])
+def test_a_value_is_held_against_a_hostile_pattern_without_going_back(pattern: str) -> None:
+    began = time.thread_time()
+    for length_ in (30, 300):
+        with pytest.raises((WrongValue, NotOffered)):
+            normal({**TEXT, "enum": ["a" * length_ + "!"], "pattern": pattern}, "s")
+    assert time.thread_time() - began < 2.0  # by going back it takes longer than anybody waits
+
+
+def test_no_more_values_are_held_against_patterns_than_a_moment_allows() -> None:
+    wanted = {**TEXT, "enum": [f"value {number}" for number in range(200)], "pattern": "^value"}
+    with pytest.raises(NotOffered, match="beside patterns"):
+        normal({"type": "object", "properties": {"a": wanted}}, "s")
+    with pytest.raises(NotOffered) as refused:
+        normal({"oneOf": [{"const": number} for number in range(100)]}, "s")
+    assert refused.value.param == "s.oneOf"
+
+
+@given(st.from_regex(r"\A[ab]{0,6}\Z"), st.sampled_from(["^a*$", "^(a|b){2,3}$", "b", "^(ab?)+$", "a$", "^b|a$"]))
+def test_a_text_matches_as_python_finds(text: str, pattern: str) -> None:
+    assert matches(parsed(pattern), text) == bool(re.search(pattern, text))

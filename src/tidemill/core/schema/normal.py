@@ -7,14 +7,13 @@ has it. What comes out may allow less than what went in, never more: optional pr
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from tidemill.core.errors import NotOffered, WrongValue
 from tidemill.core.schema.forms import FORMS
 from tidemill.core.schema.numbers import between
-from tidemill.core.schema.regular import NothingFits, NotRegular, held, parsed, written
+from tidemill.core.schema.regular import NothingFits, NotRegular, held, matches, parsed, written
 from tidemill.core.text import short
 
 Schema = dict[str, Any]
@@ -37,6 +36,9 @@ WORDS: Final[dict[str, tuple[str, ...]]] = {
     "object": ("properties", "required", "additionalProperties", "minProperties", "maxProperties"),
 }
 """The keywords that are held, by the type that they speak of."""
+APART_MAX: Final = 64
+"""Schemas of one `oneOf`, each of which is held against each other."""
+TRIED_CHARACTERS_MAX: Final = 1000
 HELD: Final = frozenset(
     {"type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", *(word for each in WORDS.values() for word in each)}
 )
@@ -46,10 +48,31 @@ def normal(schema: Any, path: str) -> Any:
     """`schema`, which stands at `path`, with the definitions that it names. Raises `NotOffered` for what is not held,
     `WrongValue` for what nothing satisfies or is no schema, both with the place as `param`."""
     try:
+        _check_work(schema, path)
         made = _normal({key: value for key, value in schema.items() if key not in DEFINITIONS}, path)
         return made | _defined(schema, made, path)
     except (TypeError, AttributeError, KeyError, ValueError, ArithmeticError, RecursionError) as error:
         raise WrongValue(f"{path} is no JSON Schema: {str(error)[:100]}", param=path) from error
+
+
+def _check_work(schema: Any, path: str) -> None:
+    """Values are held against the pattern beside them, one by one: only so many characters of them are."""
+    left = TRIED_CHARACTERS_MAX
+    waiting = [schema]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, list):
+            waiting += each
+        elif isinstance(each, dict):
+            waiting += each.values()
+            if "pattern" in each or "format" in each:
+                values = [each.get("const"), *(found if isinstance(found := each.get("enum"), list) else ())]
+                left -= sum(len(value) for value in values if isinstance(value, str))
+    if left < 0:
+        raise NotOffered(
+            f"{path} has more than {TRIED_CHARACTERS_MAX} characters of values beside patterns; leave either out",
+            param=path,
+        )
 
 
 def _defined(schema: Schema, made: Any, path: str) -> dict[str, Schema]:
@@ -79,7 +102,10 @@ def fits(value: Any, said: Schema, path: str) -> bool:
         low, high = said.get("minLength", 0), said.get("maxLength", len(value))
         found = [said["pattern"]] if "pattern" in said else []
         found += [FORMS[said["format"]]] if str(said.get("format")) in FORMS else []
-        return low <= len(value) <= high and all(re.search(each, value) for each in found)
+        try:
+            return low <= len(value) <= high and all(matches(parsed(each), value) for each in found)
+        except NotRegular as error:
+            raise _not_held(path, "pattern", f"({error})") from error
     if isinstance(value, int | float) and not isinstance(value, bool):
         tests: dict[str, Callable[[Any], bool]] = {
             "minimum": lambda bound: value >= bound,
@@ -176,6 +202,8 @@ def _some(said: Schema, word: str, path: str) -> Schema:
             if not isinstance(each, dict) or not _kinds(each) or not set(_kinds(each)) <= set(kinds):
                 raise _not_held(path, "type", f"beside {word}, unless each schema there names a type out of it")
     if word == "oneOf":
+        if len(parts) > APART_MAX:
+            raise _not_held(path, word, f"with more than {APART_MAX} schemas (say anyOf)")
         for index, each in enumerate(parts):
             if any(not _apart(each, other) for other in parts[:index]):
                 raise _not_held(path, word, "where something may fit two of its schemas (say anyOf)")
@@ -188,7 +216,10 @@ def _apart(left: Any, right: Any) -> bool:
         return False
     values, others = _values(left), _values(right)
     if values is not None and others is not None:
-        return not any(each == other for each in values for other in others)
+        try:
+            return set(values).isdisjoint(others)
+        except TypeError:  # lists and objects
+            return False
     kinds, more = set(_kinds(left)), set(_kinds(right))
     if kinds and more and not kinds & more and not {"integer", "number"} <= kinds | more:
         return True

@@ -8,6 +8,7 @@ so that validators which read Unicode and those which read ASCII both find that 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +20,8 @@ WIDE: Final = 512
 WIDE_COST: Final = 8
 COST_MAX: Final = 2_400
 """Characters one after another that an expression may come to, wide ones counted `WIDE_COST` times."""
+STEPS_MAX: Final = 200_000
+"""A step is a place in a text that is looked at: some tenth of a second for all of them."""
 DEPTH_MAX: Final = 64
 _ESCAPED: Final = {'"': '"', "\\": "\\", "\n": "n", "\t": "t", "\r": "r", "\f": "f", "\b": "b"}
 _COUNTED = re.compile(r"\{(\d{0,5})(,?)(\d{0,5})\}")
@@ -103,6 +106,56 @@ def length(node: Node) -> tuple[int, int | None]:
             endless = high is None or (node.high is None and high > 0)
             return low * node.low, None if endless else (high or 0) * (node.high or 0)
     return 0, 0
+
+
+def matches(node: Node, text: str) -> bool:
+    """Whether the whole of `text` is one of `node`. Raises `NotRegular` where that takes more than `STEPS_MAX` steps.
+
+    All ways through `node` are gone at once (Thompson, 1968), so that none is gone twice: what callers bring must not
+    be searched by backtracking.
+    """
+    return len(text) in _Walk(text).ends(node, {0})
+
+
+class _Walk:
+    def __init__(self, text: str) -> None:
+        self._points = [ord(each) for each in text]
+        self._steps = 0
+
+    def ends(self, node: Node, starts: set[int]) -> set[int]:
+        """Where a text of `node` that begins at one of `starts` may end."""
+        self._steps += len(starts) + 1
+        if self._steps > STEPS_MAX:
+            raise NotRegular("takes too long to hold against a value beside it")
+        match node:
+            case Chars():
+                here = self._points
+                return {at + 1 for at in starts if at < len(here) and _within(here[at], node.ranges)}
+            case Sequence():
+                for part in node.parts:
+                    starts = self.ends(part, starts)
+                return starts
+            case Either():
+                return set().union(*(self.ends(part, starts) for part in node.parts))
+            case Repeat():
+                return self._repeated(node, starts)
+        raise NotRegular("has ^ or $ where something stands before or behind it")
+
+    def _repeated(self, node: Repeat, starts: set[int]) -> set[int]:
+        for _ in range(node.low):
+            starts = self.ends(node.part, starts)
+        found, fresh = set(starts), starts
+        left = len(self._points) + 1 if node.high is None else node.high - node.low
+        while fresh and left:
+            fresh = self.ends(node.part, fresh) - found
+            found |= fresh
+            left -= 1
+        return found
+
+
+def _within(point: int, ranges: Ranges) -> bool:
+    at = bisect_right(ranges, (point, TOP)) - 1
+    return at >= 0 and ranges[at][0] <= point <= ranges[at][1]
 
 
 def held(node: Node, low: int, high: int | None) -> Node:
