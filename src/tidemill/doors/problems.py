@@ -103,8 +103,9 @@ CLOSING = frozenset({"request.too_large", "request.too_slow", "request.headers_t
 
 
 def body(error: TidemillError) -> bytes:
-    """`{"error": message, "code": code}`: both REST dialects read `error`."""
-    return orjson.dumps({"error": error.message, "code": error.code})
+    """`{"error": message, "code": code}`, and `param` where there is one to blame: both REST dialects read `error`."""
+    told = {"error": error.message, "code": error.code}
+    return orjson.dumps(told | {"param": error.param} if error.param else told)
 
 
 def reply(error: TidemillError) -> Reply:

@@ -81,4 +81,5 @@ def test_refusals_have_v2_s_shape(server: SpeakingServer, path: str, body: Any, 
     answer = server.post(path, body)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert isinstance(answer.json()["error"], str)
+    assert ("param" in answer.json()) == (status == 400)
     assert server.post(path, body, key="").status_code == 401

@@ -257,7 +257,6 @@ def test_wrong_request_names_what_is_wrong(
     "body",
     [
         b"", b"{", b"[]", b"7", b'"x"', b"null",
-        b'{"model": "mill", "messages": [{"role": "user", "content": "\xff"}]}',
         b"\xef\xbb\xbf{}", b"[" * 100_000, b'{"a":' * 100_000, b'{"model": "mill"', b"\0" * 100,
     ],
 )  # fmt: skip
@@ -272,11 +271,12 @@ def test_what_is_no_json_object_is_refused(mill: SpeakingServer, body: bytes) ->
     ("change", "place"),
     [
         (b'"messages": [{"role": "user", "content": "a\\ud800b"}]', "messages[0].content"),
+        (b'"messages": [{"role": "user", "content": "a\xffb"}]', "messages[0].content"),
         (b'"messages": [], "stop": ["\\udfff"]', "stop[0]"),
         (b'"messages": [], "\\ud800": 1', "'\\ud800'"),
     ],
 )
-def test_half_a_surrogate_pair_is_refused_by_its_place(mill: SpeakingServer, change: bytes, place: str) -> None:
+def test_what_is_no_text_is_refused_by_its_place(mill: SpeakingServer, change: bytes, place: str) -> None:
     answer = mill.post(CHAT, b'{"model": "mill", ' + change + b"}")
     assert answer.status_code == 400
     assert (answer.json()["code"], answer.json()["error"]["param"]) == ("request.malformed", place)

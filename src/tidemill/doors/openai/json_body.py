@@ -12,7 +12,8 @@ from tidemill.core.text import short
 
 
 def parse(body: bytes) -> Any:
-    """Raises `MalformedRequest`: for what is no JSON without a place in it, for half a surrogate pair with its `param`.
+    """Raises `MalformedRequest`: for what is no JSON without a place in it, for bytes that are no UTF-8 and for half a
+    surrogate pair with their `param`.
 
     NaN and Infinity, which JSON has no word for, are read: they are refused where they stand, by name.
     """
@@ -21,12 +22,14 @@ def parse(body: bytes) -> Any:
     except orjson.JSONDecodeError as error:
         refused = error
     try:
-        value = json.loads(body.decode())  # reads NaN, and halves of pairs, so that their place can be told
+        # Reads NaN, and what is no text (bytes that are no UTF-8 as halves of pairs), so that its place can be told.
+        value = json.loads(body.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError) as error:
         raise MalformedRequest(f"the body is not JSON: {refused}") from error
     place = half_pair(value)
     if place is not None:
-        raise MalformedRequest(f"{place or 'the body'} holds half a surrogate pair, which is no text", param=place)
+        what = "half a surrogate pair" if _is_utf8(body) else "bytes that are no UTF-8"
+        raise MalformedRequest(f"{place or 'the body'} holds {what}, which is no text", param=place)
     return value
 
 
@@ -52,5 +55,13 @@ def _is_text(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
         return False
     return True

@@ -18,7 +18,7 @@ SHAPE = items({"type": "integer", "minimum": 0}, maxItems=32)
 TENSOR = record({"name": TEXT, "shape": SHAPE, "datatype": {"enum": DATATYPES}}, {"parameters": PARAMETERS})
 
 SHAPES: dict[str, Schema] = {
-    "Error": record({"error": TEXT, "code": TEXT}),
+    "Error": record({"error": TEXT, "code": TEXT}, {"param": TEXT}),
     **WORDS,
     # KServe V2
     "InferInput": {**TENSOR, "properties": {**TENSOR["properties"], "data": items(ANY)}},
