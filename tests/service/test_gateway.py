@@ -237,7 +237,7 @@ def test_key_that_is_missing_refuses_the_model_by_its_name(tmp_path: Path) -> No
     assert told["name"] == "gpt-4o"
     shown = tidemill("show", "gpt-4o", "--models", tmp_path)
     assert shown.returncode
-    assert "NOT_THERE" in shown.stderr
+    assert "NOT_THERE" in shown.stdout
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,10 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from tidemill.core.contracts import Served
-from tidemill.core.errors import MalformedRequest, Overloaded, ServiceError, TidemillError, UnknownRoute
+from tidemill.core.errors import MalformedRequest, Overloaded, ServiceError, TidemillError
 from tidemill.core.request import ANONYMOUS, Caller, Predict
 from tidemill.core.settings import Settings
 from tidemill.core.tensor import Tensors
-from tidemill.core.text import short
 from tidemill.doors import problems, way
 from tidemill.doors.head import check_values
 from tidemill.observe import trace
@@ -226,21 +225,6 @@ class ServiceMethods(grpc.ServiceRpcHandler):  # type: ignore[misc]  # grpc ship
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         return self._methods.get(handler_call_details.method)
-
-
-class Unknown(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Answers what nobody else does: gRPC's own words for it would carry no code."""
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
-        method = handler_call_details.method
-
-        async def handle(messages: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
-            call = Call()
-            call.request_id = way.fresh_request_id()
-            error = UnknownRoute(f"there is no method {short(method)}; reflection lists those that there are")
-            await refuse(context, call, error)
-
-        return grpc.stream_stream_rpc_method_handler(handle)
 
 
 def name_of(handler: grpc.GenericRpcHandler) -> str:

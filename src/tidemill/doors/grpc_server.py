@@ -15,7 +15,7 @@ from tidemill.core.certificates import Certificates, Renewal
 from tidemill.core.errors import InvalidSetting
 from tidemill.core.settings import Settings
 from tidemill.doors import grpc_health, grpc_reflection
-from tidemill.doors.grpc_call import Calls, Unknown, name_of
+from tidemill.doors.grpc_call import Calls, name_of
 from tidemill.doors.grpc_forward import Handlers
 from tidemill.doors.kserve import grpc as kserve
 from tidemill.doors.listen import bind
@@ -95,7 +95,7 @@ def _server(settings: Settings, methods: Handlers, chosen: Handlers, tls: bool) 
     native = native_engine(settings, tls)
     if native is None:
         server = grpc.aio.server(options=options(settings))
-        server.add_generic_rpc_handlers((*chosen, Unknown()))
+        server.add_generic_rpc_handlers(chosen)
         return server
     server = native.server(options(settings))
     native.register(server, methods, chosen)
