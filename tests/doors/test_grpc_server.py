@@ -251,14 +251,8 @@ async def test_a_model_that_is_not_ready_says_so() -> None:
 
 async def test_a_method_that_is_not_offered_is_unimplemented() -> None:
     async with serving(FakeService()) as channel:
-        status, trailing, details = await refused(channel, TENSORFLOW + "SessionRun", b"")
-        streamed = channel.stream_unary("/nobody/Knows")(iter([b"", b""]))
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await streamed
-    assert (status, trailing["tidemill-code"]) == (grpc.StatusCode.UNIMPLEMENTED, "request.route")
-    assert "SessionRun" in details
-    assert trailing["x-request-id"]
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        status, _, _ = await refused(channel, TENSORFLOW + "SessionRun", b"")
+    assert status is grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_a_port_that_is_taken_is_told() -> None:

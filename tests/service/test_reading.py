@@ -108,12 +108,16 @@ def test_an_ensemble_is_priced_as_one_call(server: Server) -> None:
 
 
 def test_lines_of_one_picture_are_batched(server: Server) -> None:
-    before = server.metrics()
-    ask(server, "ocr", saved(receipt()), "image/png")
-    after = server.metrics()
     labels = '{model="ocr-rec",version="1"}'
     names = [f"tidemill_{name}{labels}" for name in ("requests_total", "batch_rows_count")]
-    asked, batches = (after[name] - before[name] for name in names)
+    asked = batches = 0.0
+    for _ in range(5):  # on a machine that is busy enough each line finds an engine free
+        before = server.metrics()
+        ask(server, "ocr", saved(receipt()), "image/png")
+        after = server.metrics()
+        asked, batches = (after[name] - before[name] for name in names)
+        if batches < asked:
+            break
     assert asked >= len(RECEIPT)
     assert batches < asked
 

@@ -50,7 +50,7 @@ def test_tensorflow_parses_the_examples_of_its_own_classify_and_regress(tmp_path
         regressed(classify, body)
     with pytest.raises(UnknownSignature, match="not for tensorflow/serving/classify"):
         classified(regress, body)
-    with pytest.raises(UnknownSignature, match="this model has 'serving_default'"):
+    with pytest.raises(UnknownSignature, match="'serving_default' is; serve it"):
         classified(classify, body | {"signature_name": "sum"})
 
 
