@@ -38,6 +38,7 @@ class Controls:
             with box("controls"):
                 press("Unload it", self._on_unload, "act danger")
                 press("Keep it", self._sure.close, "act")
+        self.show(None)
 
     def show(self, model: Known | None) -> None:
         """Offer what fits `model`; nothing for one that is gone."""

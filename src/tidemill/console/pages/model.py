@@ -38,6 +38,7 @@ class ModelPage:
                     words("Signature and call", tag="summary")
                     self._about = ui.element("div")
         self._gone.set_visibility(False)
+        self._known.set_visibility(False)
         self._playground = Playground(acts, bytes_max, changed)
 
     def open(self, name: str) -> None:
