@@ -78,6 +78,27 @@ def test_static_int8_reaches_the_integer_kernels(tmp_path):
     assert "MatMul" not in after  # both products of attention
 
 
+def test_static_int8_reaches_openvinos_integer_kernels(tmp_path):
+    """OpenVINO multiplies queries with keys in int8 only where both come as int8, and rounds within what it computes
+    anyway only where no range for each channel keeps it from that."""
+    model, draw = encoders.encoder(), np.random.default_rng(3)
+    for each in model.graph.initializer:
+        if each.name.startswith("norm") and each.name.endswith(".b"):
+            each.CopyFrom(
+                onnx.numpy_helper.from_array(draw.standard_normal(encoders.WIDTH).astype(np.float32), each.name)
+            )
+    _, outcome = run(model, {}, tmp_path)
+    path = tmp_path / "m.onnx"
+    outcome.graph.write(path)
+    import openvino
+
+    made = openvino.Core().compile_model(path, "CPU").get_runtime_model().get_ordered_ops()
+    told = [{key: value.astype(str) for key, value in node.get_rt_info().items()} for node in made]
+    turned = {each["originalLayersNames"]: each["outputPrecisions"] for each in told if each["layerType"] == "Reshape"}
+    assert [turned[f"{name}.h_moved"] for name in "qkv"] == ["i8"] * 3
+    assert not [each["originalLayersNames"] for each in told if each["layerType"] in {"FakeQuantize", "Quantize"}]
+
+
 def test_dynamic_attention_is_one_node_with_the_same_answers(tmp_path):
     bench, fused = run(encoders.encoder(), {"dynamic": True}, tmp_path)
     _, plain = run(encoders.encoder(), {"dynamic": True, "attention": False}, tmp_path)

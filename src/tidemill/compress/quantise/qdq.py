@@ -2,7 +2,8 @@
 
 Such a graph is standard ONNX: each engine replaces the patterns by its int8 kernels. On x86 those want uint8 times
 int8: uint8 activations, and int8 with a zero point of 0 for weights and for the right side of a product of two
-activations. (With int8 on both sides onnxruntime was twice as slow as in float32, on AVX512-VNNI.)
+activations. (A Gemm of int8 with int8 is twice as slow in onnxruntime as one of float32, on AVX512-VNNI.) OpenVINO
+multiplies two activations in int8 only where neither has a zero point, so a query is int8 as well.
 """
 
 from __future__ import annotations
@@ -59,11 +60,8 @@ class Writer:
         scale = self.put(f"{tensor}_scale", np.array(grid.scale, np.float32))
         dtype = np.int8 if signed else np.uint8
         zero = self.put(f"{tensor}_zero", np.array(0 if signed else grid.zero_point, dtype))
-        codes, values = self.name(f"{tensor}_codes"), self.name(f"{tensor}_quantised")
-        pair = [
-            onnx.helper.make_node("QuantizeLinear", [tensor, scale, zero], [codes], name=codes),
-            onnx.helper.make_node("DequantizeLinear", [codes, scale, zero], [values], name=values),
-        ]
+        pair: list[Any] = []
+        values = self._values(pair, self._codes(pair, tensor, scale, zero), scale, zero)
         self._place(pair, [edge[0] for edge in edges])
         for node, at in edges:
             self._nodes[node].input[at] = values
@@ -98,32 +96,45 @@ class Writer:
         target = self._nodes[node]
         target.input[list(target.input).index(before)] = self.put(before, array)
 
-    def moved(self, node: str, at: int, moves: Sequence[str], grid: Activation, bias: Array | None) -> None:
-        """int8 codes for input `at` of `node`, made behind the first of `moves` (with `bias` added there) and moved
-        about as codes: a fourth of the bytes, and onnxruntime leaves them int8."""
-        first = self._nodes[moves[0]]
-        given = str(first.output[0])
-        stem = self.name(f"{given}_int8")
-        scale, zero = (
-            self.put(f"{stem}_scale", np.array(grid.scale, np.float32)),
-            self.put(f"{stem}_zero", np.array(0, np.int8)),
-        )
-        new = []
+    def moved(
+        self, node: str, at: int, moves: Sequence[str], grid: Activation, signed: bool, bias: Array | None = None
+    ) -> None:
+        """Input `at` of `node` becomes codes before `moves` (behind the first of them, with `bias` added there, where
+        one is given): a fourth of the bytes are moved about.
+
+        Signed codes get a pair around each move: one pair that stays open across them keeps OpenVINO from its int8
+        products, and onnxruntime, left to close it, writes what it then refuses to load. With a zero point OpenVINO
+        computes each such pair, so there it is one."""
+        moves = list(moves)
+        given = str(self._nodes[moves[0]].input[0])
+        new: list[Any] = []
         if bias is not None:
+            given = str(self._nodes[moves.pop(0)].output[0])
             whole = self.name(f"{given}_biased")
-            new.append(onnx.helper.make_node("Add", [given, self.put(f"{stem}_bias", bias)], [whole], name=whole))
+            new.append(onnx.helper.make_node("Add", [given, self.put(f"{whole}_bias", bias)], [whole], name=whole))
             given = whole
-        new.append(onnx.helper.make_node("QuantizeLinear", [given, scale, zero], [stem], name=stem))
-        codes = stem
-        for name in moves[1:]:
+        scale = self.put(f"{given}_scale", np.array(grid.scale, np.float32))
+        zero = self.put(f"{given}_zero", np.array(0, np.int8) if signed else np.array(grid.zero_point, np.uint8))
+        codes = self._codes(new, given, scale, zero)
+        for name in moves:
             copy = onnx.NodeProto.FromString(self._nodes[name].SerializeToString())
-            copy.input[0], codes = codes, self.name(f"{copy.output[0]}_codes")
-            copy.output[0], copy.name = codes, codes
+            copy.input[0] = self._values(new, codes, scale, zero) if signed else codes
+            copy.output[0] = copy.name = codes = self.name(f"{copy.output[0]}_moved")
             new.append(copy)
-        values = self.name(f"{stem}_values")
-        new.append(onnx.helper.make_node("DequantizeLinear", [codes, scale, zero], [values], name=values))
+            if signed:
+                codes = self._codes(new, codes, scale, zero)
+        self._nodes[node].input[at] = self._values(new, codes, scale, zero)
         self._place(new, [node])
-        self._nodes[node].input[at] = values
+
+    def _codes(self, nodes: list[Any], given: str, scale: str, zero: str) -> str:
+        codes = self.name(f"{given}_codes")
+        nodes.append(onnx.helper.make_node("QuantizeLinear", [given, scale, zero], [codes], name=codes))
+        return codes
+
+    def _values(self, nodes: list[Any], codes: str, scale: str, zero: str) -> str:
+        values = self.name(f"{codes.removesuffix('_codes')}_quantised")
+        nodes.append(onnx.helper.make_node("DequantizeLinear", [codes, scale, zero], [values], name=values))
+        return values
 
     def _dequantised(
         self, stem: str, codes: Array, scales: Array, axis: int | None, reader: str, zero: bool = True

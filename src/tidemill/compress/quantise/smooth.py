@@ -9,7 +9,7 @@ one Mul in front of the quantised input.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -37,11 +37,13 @@ Same = Callable[[Graph], bool]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shift:
-    """`scales` [channels] by which tensor `input` is divided and the weights of `layers` are multiplied."""
+    """`scales` [channels] by which tensor `input` is divided and the weights of `layers` are multiplied; `narrowest`
+    is the channel that reaches least far afterwards."""
 
     input: str
     layers: tuple[Layer, ...]
     scales: Array
+    narrowest: int = 0
 
 
 def shifts(graph: Graph, layers: Sequence[Layer], seen: Mapping[str, Seen], strength: float) -> list[Shift]:
@@ -59,7 +61,7 @@ def shifts(graph: Graph, layers: Sequence[Layer], seen: Mapping[str, Seen], stre
         reach = _reach(seen[name])
         scales = _scales(reach, weight, strength) if strength else _best(seen[name], weight)
         if scales is not None:
-            found.append(Shift(name, tuple(readers), scales))
+            found.append(Shift(name, tuple(readers), scales, int(np.argmin(reach / scales))))
     return found
 
 
@@ -180,9 +182,20 @@ def _through_moves(wiring: Wiring, name: str) -> str:
     return name
 
 
+def _turned(move: Shift) -> Shift:
+    """With one channel's sign changed. OpenVINO takes a Mul by positive numbers into the rounding behind it, which
+    then has a range for each channel: a kernel of its own, several times slower than rounding within the
+    normalisation's, where a Mul that it cannot take in leaves it."""
+    scales = move.scales.copy()
+    scales[move.narrowest] *= -1
+    return replace(move, scales=scales)
+
+
 def _multiply(graph: Graph, moves: Sequence[Shift]) -> None:
+    wiring = Wiring(graph)
     changes: dict[str, list[Any]] = {}
-    for move in moves:
+    normalised = [wiring.made_by(move.input, "LayerNormalization") is not None for move in moves]
+    for move in (_turned(move) if turn else move for move, turn in zip(moves, normalised, strict=True)):
         factor, output = graph.fresh(f"{move.input}_evening"), graph.fresh(f"{move.input}_even")
         graph.put(factor, (1 / move.scales.astype(np.float64)).astype(np.float32))
         _widen(graph, move)

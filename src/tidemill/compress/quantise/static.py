@@ -6,7 +6,7 @@ weights, then one edit of the graph.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from tidemill.compress.layers import Layer
 from tidemill.compress.moments import Captured
 from tidemill.compress.quantise import ranges, rowwise
 from tidemill.compress.quantise.qdq import Writer
-from tidemill.compress.quantise.sites import Product, products, through
+from tidemill.compress.quantise.sites import Product, moved, products, through
 from tidemill.compress.quantise.staged import solve_all
 from tidemill.compress.quantise.watch import watch
 from tidemill.compress.task import LayerResult
@@ -51,7 +51,8 @@ def quantise(
         return {}, refused
     both = products(graph, {layer.name for layer in layers}) if plan.attention else []
     coded = through(graph, layers)
-    grids = _grids(bench, layers, both, coded, plan)
+    signed = _signed(graph, layers, both)
+    grids = _grids(bench, layers, both, coded, plan, signed)
 
     def solve(layer: Layer, captured: Sequence[Captured]) -> LayerResult:
         return rowwise.solve(
@@ -67,7 +68,7 @@ def quantise(
         if layer.name in solved
     }
     kept = [layer for layer in layers if layer.name in results]
-    _write(graph, kept, results, grids, both, coded)
+    _write(graph, kept, results, grids, both, coded, signed & {layer.output for layer in kept})
     return results, refused + more
 
 
@@ -80,12 +81,17 @@ def _unfit(graph: Graph, layer: Layer) -> str:
 
 
 def _grids(
-    bench: Workbench, layers: Sequence[Layer], both: Sequence[Product], coded: Sequence[str], plan: Plan
+    bench: Workbench,
+    layers: Sequence[Layer],
+    both: Sequence[Product],
+    coded: Sequence[str],
+    plan: Plan,
+    apart: Collection[str],
 ) -> dict[tuple[str, bool], Activation]:
     """By tensor and whether its codes are signed."""
     wanted: dict[tuple[str, bool], None] = {(layer.input, False): None for layer in layers}
     wanted |= {(name, False): None for name in coded}
-    wanted |= {(each.left, False): None for each in both} | {(each.right, True): None for each in both}
+    wanted |= {(each.left, each.left in apart): None for each in both} | {(each.right, True): None for each in both}
     axes: dict[str, int | None] = dict.fromkeys(name for name, _ in wanted)
     axes |= {layer.input: -1 for layer in layers if layer.op != "Conv" and layer.operand == 1}
     wiring = Wiring(bench.graph)
@@ -105,11 +111,11 @@ def _write(
     grids: Mapping[tuple[str, bool], Activation],
     both: Sequence[Product],
     coded: Sequence[str],
+    apart: Collection[str],
 ) -> None:
+    """`apart` are the outputs of layers whose bias is added behind them."""
     wiring = Wiring(graph)
-    apart = {each.right: each for each in both}
     by_output = {layer.output: layer for layer in layers}
-    signed = [each for each in both if _may_be_signed(wiring, by_output, each)]
     writer = Writer(graph)
     done = set()
     for name in coded:
@@ -125,30 +131,40 @@ def _write(
     for layer in layers:
         if layer.input not in done:
             edges.setdefault(layer.input, []).append((layer.name, 0 if layer.operand else 1))
+    made = {graph.node(each.node).output[0] for each in both}
     for name, readers in edges.items():
-        writer.activation(name, readers, grids[name, False], False)
-    for layer in layers:
-        result = results[layer.name]
-        _write_layer(graph, writer, layer, result, split=layer.output in apart and apart[layer.output] in signed)
-    for each in both:
-        left = grids[each.left, False]
-        writer.activation(graph.node(each.node).input[0], [(each.node, 0)], left, False)
-        grid = grids[each.right, True]
-        if each in signed:
-            writer.moved(each.node, 1, each.right_moves, grid, results[by_output[each.right].name].bias)
+        origin, moves = moved(wiring, name)
+        if origin in made and len(readers) == 1 and moves:
+            writer.moved(*readers[0], moves, grids[name, False], False)
         else:
-            writer.activation(graph.node(each.node).input[1], [(each.node, 1)], grid, False)
+            writer.activation(name, readers, grids[name, False], False)
+    for layer in layers:
+        _write_layer(graph, writer, layer, results[layer.name], split=layer.output in apart)
+    for each in both:
+        sides = ((each.left, each.left_moves, each.left in apart), (each.right, each.right_moves, True))
+        for at, (name, moves, is_signed) in enumerate(sides):
+            grid = grids[name, is_signed]
+            if name in apart:
+                writer.moved(each.node, at, moves, grid, True, results[by_output[name].name].bias)
+            else:
+                writer.activation(graph.node(each.node).input[at], [(each.node, at)], grid, is_signed)
     writer.finish()
 
 
-def _may_be_signed(wiring: Wiring, by_output: Mapping[str, Layer], each: Product) -> bool:
-    """onnxruntime joins QuantizeLinear to the Gemm before it, and then has no kernel for int8: the bias's Add is what
-    keeps them apart, so there must be one, and a Reshape for it to follow."""
-    layer = by_output.get(each.right)
-    if layer is None or layer.op != "Gemm" or layer.bias is None or not each.right_moves:
-        return False
-    first = next(node for node in wiring.graph.nodes if node.name == each.right_moves[0])
-    return bool(first.op_type == "Reshape")
+def _signed(graph: Graph, layers: Sequence[Layer], both: Sequence[Product]) -> set[str]:
+    """Outputs of layers that are a side of a product, and int8 for it. onnxruntime joins QuantizeLinear to the Gemm
+    before it, and then has no kernel for int8: the bias's Add is what keeps them apart, so there must be one, and a
+    Reshape for it to follow."""
+    by_output = {layer.output: layer for layer in layers}
+    found = set()
+    for each in both:
+        for name, moves in ((each.left, each.left_moves), (each.right, each.right_moves)):
+            layer = by_output.get(name)
+            if layer is None or layer.op != "Gemm" or layer.bias is None or not moves:
+                continue
+            if graph.node(moves[0]).op_type == "Reshape":
+                found.add(name)
+    return found
 
 
 def _write_layer(graph: Graph, writer: Writer, layer: Layer, result: LayerResult, split: bool) -> None:
