@@ -23,6 +23,7 @@ from tidemill.core.request import ANONYMOUS, Caller, Predict
 from tidemill.core.settings import Settings
 from tidemill.core.tensor import Tensors
 from tidemill.doors import problems, way
+from tidemill.doors.frames import Frame
 from tidemill.doors.head import check_values
 from tidemill.observe import trace
 from tidemill.observe.log import REQUEST_ID
@@ -143,12 +144,23 @@ class Calls:
         served = call.served = self.service.fleet.find(name, version, label)
         return served
 
-    async def predict(self, call: Call, served: Served, work: Predict, word: Callable[[Tensors], bytes]) -> bytes:
+    async def predict(
+        self,
+        call: Call,
+        served: Served,
+        work: Predict,
+        word: Callable[[Tensors], bytes],
+        frame: Frame[Any] | None = None,
+    ) -> bytes:
         """The outputs of `work`, which is held against the signature first, as `word` puts them: what it cannot put is
-        not charged."""
-        check_values(work.inputs, self._values_max)
-        served.signature.check(work.inputs)
-        served.signature.check_outputs(work.outputs)
+        not charged. A `frame` that held against the same signature before still does."""
+        signature = served.signature
+        if frame is None or frame.fits is not signature:
+            check_values(work.inputs, self._values_max)
+            signature.check(work.inputs)
+            signature.check_outputs(work.outputs)
+            if frame is not None:
+                frame.fits = signature
         request = way.inference_request(
             call.caller, served, work, call.given_id, call.request_id, call.body, call.until
         )

@@ -29,6 +29,7 @@ ServerReadyResponse = schemas.message("inference.ServerReadyResponse")
 
 def handler(calls: Calls) -> grpc.GenericRpcHandler:
     """The service's methods; whoever asks may know whether the server is up."""
+    infer = grpc_infer.Infer(calls)
     return service_handler(
         SERVICE,
         [
@@ -37,8 +38,8 @@ def handler(calls: Calls) -> grpc.GenericRpcHandler:
             ("ServerMetadata", calls.handler(partial(_server_metadata, calls), keyless=True)),
             ("ModelReady", calls.handler(partial(_model_ready, calls))),
             ("ModelMetadata", calls.handler(partial(_model_metadata, calls))),
-            ("ModelInfer", calls.handler(partial(grpc_infer.infer, calls), infers=True)),
-            ("ModelStreamInfer", stream_handler(calls, partial(grpc_infer.streamed, calls), grpc_infer.refused)),
+            ("ModelInfer", calls.handler(infer.infer, infers=True)),
+            ("ModelStreamInfer", stream_handler(calls, infer.streamed, grpc_infer.refused)),
             ("ModelConfig", calls.handler(partial(grpc_control.config, calls))),
             ("ModelStatistics", calls.handler(partial(grpc_control.stats, calls))),
             ("RepositoryIndex", calls.handler(partial(grpc_control.index, calls), admin=True)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -56,6 +56,20 @@ HELD_HEADS = 4096
 
 
 # -- in ----------------------------------------------------------------------------------------------------------------
+
+
+class Asked(NamedTuple):
+    """What a ModelInferRequest says besides tensors and outputs. `timeout_s` is None for none."""
+
+    model: str
+    version: str
+    id: str
+    timeout_s: float | None
+
+
+def asked(message: Message) -> Asked:
+    """Raises `MalformedRequest`."""
+    return Asked(message.model_name, message.model_version, message.id, timeout_s(message))
 
 
 def predict(message: Message) -> Predict:
