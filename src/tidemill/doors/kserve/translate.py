@@ -14,7 +14,7 @@ from tidemill.core.tensor import DATATYPES, Array, Signature, Tensors, TensorSpe
 from tidemill.core.text import short
 from tidemill.doors import json_values, quick_json
 from tidemill.doors.json_values import RANK_MAX
-from tidemill.doors.kserve import classes, strings
+from tidemill.doors.kserve import classes, heads, strings
 from tidemill.doors.numbers import narrowed
 
 D = TypeVar("D")
@@ -81,6 +81,9 @@ def question(signature: Signature, body: bytes, json_length: int) -> Question:
     if json_length < 0:
         asked, tail = _only_floats(signature, body) or _decoded(body), _NO_BYTES
     elif json_length <= len(body):
+        if (layout := heads.find(signature, body, json_length)) is not None:
+            work = Predict(layout.tensors(body, json_length), layout.outputs)
+            return Question(work, "", layout.timeout_s, layout.binary, layout.wanted)
         whole = memoryview(body)
         asked, tail = _decoded(whole[:json_length]), whole[json_length:]
     else:
@@ -96,10 +99,13 @@ def question(signature: Signature, body: bytes, json_length: int) -> Question:
     if used != len(tail):
         raise MalformedRequest(f"the body has {len(tail)} bytes of tensors, its inputs claim {used}")
     signature.check(tensors)
-    if asked.outputs is None and asked.parameters is None:
+    if asked.outputs is None and asked.parameters is None and json_length < 0:
         return Question(Predict(tensors), asked.id, None, ())
     outputs, binary, wanted = _outputs(asked, signature)
-    return Question(Predict(tensors, outputs), asked.id, _timeout(asked.parameters), binary, wanted)
+    timeout_s = _timeout(asked.parameters)
+    if used and not asked.id and all(each.data is msgspec.UNSET for each in asked.inputs):
+        heads.learn(signature, body[:json_length], tensors, outputs, timeout_s, binary, wanted)
+    return Question(Predict(tensors, outputs), asked.id, timeout_s, binary, wanted)
 
 
 _NO_BYTES = memoryview(b"")
@@ -247,6 +253,9 @@ def _timeout(parameters: dict[str, Any] | None) -> float | None:
 
 def answer(model: str, version: int, asked: Question, tensors: Tensors) -> tuple[bytes, int]:
     """The body and the length of its JSON part, -1 when all of it is JSON."""
+    if not asked.id and _all_binary(asked, tensors):
+        head = heads.answer(model, version, tensors)
+        return b"".join((head, *[array.tobytes() for array in tensors.values()])), len(head)
     outputs: list[dict[str, Any]] = []
     tail: list[bytes] = []
     for name, array in tensors.items():
@@ -265,6 +274,13 @@ def answer(model: str, version: int, asked: Question, tensors: Tensors) -> tuple
         return json_values.render(reply), -1
     head = json_values.render(reply)
     return b"".join((head, *tail)), len(head)
+
+
+def _all_binary(asked: Question, tensors: Tensors) -> bool:
+    for name, array in tensors.items():
+        if array.dtype == object or not (asked.binary is None or name in asked.binary):
+            return False
+    return bool(tensors)
 
 
 def _flat(array: Array) -> Any:
