@@ -1,12 +1,14 @@
-"""How much memory static int8 takes at most, ours and onnxruntime's own, on calibration rows of 128 tokens.
+"""How much memory compression takes at most, ours and onnxruntime's own static int8, on calibration rows of 128 tokens.
 
-Each case is a process of its own; its greatest resident set is what the kernel says of it. The rows are
-pieces of the kit's background corpus. One that passes `--limit-gb` is ended and told so.
+Each case is a process of its own with the workers that it starts. What they take together (what is shared counts once)
+is looked at ten times a second; the greatest resident set of the process alone is what the kernel says of it. The rows
+are pieces of the kit's background corpus. One that passes `--limit-gb` is ended and told so.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -14,11 +16,13 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 from common import HERE, kit_models, leave_on_sigterm
 from report import machine, versions
 
@@ -27,6 +31,8 @@ WORDS = 160
 TOKENS = 128
 BATCH = 16
 OURS = "tidemill"
+METHODS = ("int8", "gptq", "adaquant", "kmeans", "two-bit", "binary", "laplace")
+LOOK_S = 0.1
 
 
 def texts(path: Path, rows: int) -> None:
@@ -39,10 +45,10 @@ def texts(path: Path, rows: int) -> None:
     path.write_text("".join(" ".join(words[at : at + WORDS]) + "\n" for at in starts), "utf-8")
 
 
-def ours(model: Path, rows: Path, folder: Path, count: int) -> list[str]:
+def ours(model: Path, rows: Path, folder: Path, count: int, method: str) -> list[str]:
     recipe = folder / "recipe.yaml"
     told = {"model": model.parents[1].name, "data": str(rows), "held": "lee.txt", "metric": "cosine",
-            "reading": {"rows": count, "tokens": TOKENS, "batch": BATCH}, "steps": [{"method": "int8"}]}  # fmt: skip
+            "reading": {"rows": count, "tokens": TOKENS, "batch": BATCH}, "steps": [{"method": method}]}  # fmt: skip
     recipe.write_text(json.dumps(told))  # which is YAML
     return [sys.executable, "-m", "tidemill", "compress", "--recipe", str(recipe), "--models", str(model.parents[2]),
             "-o", "calibrated", "--force", "--no-measure", "--work", str(folder / "work")]  # fmt: skip
@@ -83,17 +89,40 @@ def calibrate(method: str, model: Path, rows: Path, folder: Path) -> None:
     )  # fmt: skip
 
 
+def together(process: psutil.Process) -> int:
+    """Bytes of `process` and all it started, a page that several hold counted once among them."""
+    total = 0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for each in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                total += each.memory_full_info().pss
+    return total
+
+
 def peak(command: Sequence[str], limit_bytes: int) -> dict[str, Any]:
-    """The greatest resident set of the command's own process."""
+    """The greatest resident set of the command's own process, and the most that it and its children took at once."""
 
     started = time.monotonic()
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     resource.prlimit(child.pid, resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
+    most = [0]
+    ended = threading.Event()
+
+    def watch() -> None:
+        process = psutil.Process(child.pid)
+        while not ended.wait(LOOK_S):
+            most[0] = max(most[0], together(process))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
     assert child.stderr is not None
     said = child.stderr.read().decode(errors="replace").strip().splitlines()
     _, status, used = os.wait4(child.pid, 0)
     child.returncode = status
-    found = {"peak_bytes": used.ru_maxrss * 1024, "cpu_s": round(used.ru_utime + used.ru_stime, 1),
+    ended.set()
+    watching.join()
+    found = {"peak_bytes": used.ru_maxrss * 1024, "peak_bytes_together": most[0],
+             "cpu_s": round(used.ru_utime + used.ru_stime, 1),
              "took_s": round(time.monotonic() - started, 1)}  # fmt: skip
     return found if not status else {**found, "failed": (said or ["it said nothing"])[-1][:200]}
 
@@ -101,7 +130,11 @@ def peak(command: Sequence[str], limit_bytes: int) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, action="append", help="how many; may be given several times")
-    parser.add_argument("--side", action="append", help="tidemill, MinMax, Entropy or Percentile; may be given twice")
+    parser.add_argument(
+        "--side",
+        action="append",
+        help="one of our methods, or MinMax, Entropy or Percentile of theirs; may be given twice",
+    )
     parser.add_argument("--limit-gb", type=float, default=12.0, help="what a process may take at most")
     parser.add_argument("--models", type=Path, help="repository to keep the model in, instead of a new one")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder for compress_memory.json")
@@ -118,15 +151,17 @@ def main() -> int:
     with kit_models(flags.models, "minilm") as models:
         model = models / "minilm" / "1" / "model.onnx"
         for count in flags.rows or [100, 1000]:
-            for side in flags.side or [OURS, "MinMax"]:
+            for side in flags.side or [*METHODS, "MinMax"]:
                 with tempfile.TemporaryDirectory(prefix="tidemill-") as place:
                     folder = Path(place)
                     rows = folder / "rows.txt"
                     texts(rows, count)
-                    made = ours(model, rows, folder, count) if side == OURS else theirs(model, rows, folder, side)
+                    mine = side in METHODS
+                    made = ours(model, rows, folder, count, side) if mine else theirs(model, rows, folder, side)
                     told = peak(made, int(flags.limit_gb * 2**30))
                 print(f"{side}, {count} rows: {told}", flush=True)
-                results[f"{side} {count}"] = {**told, "machine": machine(), "versions": versions()}
+                key = f"{OURS} {side} {count}" if mine else f"{side} {count}"
+                results[key] = {**told, "machine": machine(), "versions": versions()}
                 if not flags.no_write:
                     file.parent.mkdir(parents=True, exist_ok=True)
                     file.write_text(json.dumps(results, indent=1) + "\n")
