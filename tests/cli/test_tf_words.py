@@ -61,6 +61,13 @@ def test_each_flag_without_effect_is_taken_with_a_value_and_told(name: str) -> N
     assert note.startswith(f"--{name} has no effect: ")
 
 
+@pytest.mark.parametrize(("said", "skipped"), [("=false", True), ("=0", True), ("=true", False), ("", False)])
+def test_warm_up_requests_may_be_left_out_and_asked_often(said: str, skipped: bool) -> None:
+    read = tf_words.read([f"--enable_model_warmup{said}", *PRINTED, "--num_request_iterations_for_warmup=3"])
+    assert read.notes == []
+    assert (read.flags["no_warm_up"], read.flags["warm_up_times"]) == (skipped, 3)
+
+
 def test_flags_without_effect_are_told_with_the_reason() -> None:
     (note,) = tf_words.read([*PRINTED, "--enable_batching"]).notes
     assert note.startswith("--enable_batching has no effect")

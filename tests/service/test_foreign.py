@@ -9,6 +9,8 @@ import onnx
 import crafted
 from serving import Server, eventually, tidemill
 from small_models import save, times
+from tidemill.core import schemas
+from tidemill.repository.tf_record import framed
 
 INPUT = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1.0]}]}
 
@@ -72,6 +74,30 @@ def test_signatures_that_are_not_served_are_named_wherever_one_looks(tmp_path: P
     shown = tidemill("show", "first", "--models", models)
     assert shown.returncode == 0
     assert "signature 'serving_default'; not served: 'again'" in shown.stdout
+
+
+def test_warm_up_file_of_a_saved_model_is_answered_and_a_damaged_one_is_told(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    (models / "pitch").mkdir(parents=True)
+    version = crafted.kit_saved_model(tmp_path / "kit").rename(models / "pitch" / "1")
+    request = {"model_spec": {"name": "whatever"}, "inputs": {"input_2": {"dtype": 1, "float_val": [0.0]}}}
+    log = schemas.message("tensorflow.serving.PredictionLog")(predict_log={"request": request})
+    for side in (1, 43844, 1):
+        log.predict_log.request.inputs["input_2"].tensor_shape.dim.add(size=side)
+    place = version / "assets.extra" / "tf_serving_warmup_requests"
+    place.parent.mkdir()
+    place.write_bytes(framed(log.SerializeToString()) * 2)
+    shown = tidemill("show", "pitch", "--models", models)
+    assert shown.returncode == 0
+    assert "warm-up  2 requests that it brings, answered" in shown.stdout
+    place.write_bytes(place.read_bytes()[:-1])
+    shown = tidemill("show", "pitch", "--models", models)
+    assert shown.returncode == 3
+    assert "record 2 is cut short" in shown.stdout
+    with Server(models, tmp_path / "data", "--no-auth", "--no-charge") as running:
+        told = running.client.get("/v1/models/pitch").json()["model_version_status"][0]
+        assert told["state"] == "END"
+        assert "record 2 is cut short" in told["status"]["error_message"]
 
 
 CHAIN = """

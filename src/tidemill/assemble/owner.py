@@ -26,6 +26,7 @@ from tidemill.assemble.inside import Inside
 from tidemill.assemble.key_file import follow_key_file
 from tidemill.assemble.readiness import unready
 from tidemill.assemble.view import View
+from tidemill.assemble.warming import warm_ups
 from tidemill.core import certificates, registry
 from tidemill.core.collector import quieten_collector
 from tidemill.core.errors import InvalidSetting, LedgerUnavailable
@@ -113,6 +114,7 @@ def fleet_policy(settings: Settings) -> FleetPolicy:
         openvino_precision=settings.openvino_precision,
         providers=tuple(each.strip() for each in settings.providers.split(",") if each.strip()),
         settings=settings,
+        warm_ups=warm_ups(settings),
         prompt_token_nanos=settings.prompt_token_nanos,
         completion_token_nanos=settings.completion_token_nanos,
         cached_token_nanos=None if settings.cached_token_nanos < 0 else settings.cached_token_nanos,

@@ -144,6 +144,7 @@ def _told(settings: Settings, package: ModelPackage) -> dict[str, Any]:
         "batched": replica.batched,
         "singly": replica.singly,
         "max_batch": replica.rows_max if replica.batched else 1,
+        "warm_up_requests": replica.warmed,
         "price_nanos": replica.tariff.call_nanos,
         "prompt_token_nanos": replica.tariff.prompt_token_nanos,
         "completion_token_nanos": replica.tariff.completion_token_nanos,
@@ -178,10 +179,8 @@ def _print(told: dict[str, Any]) -> None:
         click.echo(f"  reads    {', '.join(told['reads'])}")
     if embeds := told["embeds"]:
         click.echo(f"  embeds   texts of up to {embeds['tokens_max']} tokens in {embeds['dimensions']} numbers")
-    if told["upstreams"]:
-        click.echo(f"  asks     {', '.join(told['upstreams'])}")
-    if told["stages"]:
-        click.echo(f"  asks     {', '.join(told['stages'])}")
+    if asked := told["upstreams"] or told["stages"]:
+        click.echo(f"  asks     {', '.join(asked)}")
     alone = f"one request at a time: {told['singly']}"
     batching = f"up to {told['max_batch']} rows together" if told["batched"] else alone
     if told["upstreams"]:
@@ -189,4 +188,6 @@ def _print(told: dict[str, Any]) -> None:
     elif speaks is not None:
         batching = "every answer under way, step by step"
     click.echo(f"  batches  {'each stage on its own' if told['stages'] else batching}")
+    if warmed := told["warm_up_requests"]:
+        click.echo(f"  warm-up  {warmed} {'request' if warmed == 1 else 'requests'} that it brings, answered")
     click.echo(f"  price    {told['price']}")

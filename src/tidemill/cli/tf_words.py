@@ -22,6 +22,7 @@ TAKEN = {
     "num_load_threads": "loads_max",
     "file_system_poll_wait_seconds": "watch_s",
     "model_config_file_poll_wait_seconds": "model_config_poll_s",
+    "num_request_iterations_for_warmup": "warm_up_times",
 }
 """A number of theirs -> the setting of ours."""
 FILES = ("batching_parameters_file", "monitoring_config_file")
@@ -31,7 +32,6 @@ WITHOUT_EFFECT = {
     "rest_api_num_threads": "one loop reads every request",
     "grpc_max_threads": "one loop reads every request",
     "tensorflow_inter_op_parallelism": "the engines here run one operator after the other",
-    "enable_model_warmup": "every model is warmed up",
     "tensorflow_session_config_file": "there is no TensorFlow session",
     "xla_cpu_compilation_enabled": "there is no XLA",
     "grpc_channel_arguments": "the bounds of gRPC are settings",
@@ -49,7 +49,6 @@ WITHOUT_EFFECT = {
     "num_tflite_interpreters_per_pool": "TensorFlow Lite's models are not read",
     "num_tflite_pools": "TensorFlow Lite's models are not read",
     "enable_grpc_healthcheck_service": "grpc.health.v1.Health always answers",
-    "num_request_iterations_for_warmup": "a model is warmed up until it is as quick as it gets",
     "thread_pool_factory_config_file": "each engine has its own threads; see `threads`",
     "enable_profiler": "there is no TensorFlow profiler; traces go to `otlp_endpoint`",
 }
@@ -82,7 +81,9 @@ BOOLS = frozenset(
         "xla_cpu_compilation_enabled",
     }
 )
-KNOWN = frozenset({"model_name", "model_base_path", *TAKEN, *WITHOUT_EFFECT, *REFUSED, *OWN, *FILES})
+KNOWN = frozenset(
+    {"model_name", "model_base_path", "enable_model_warmup", *TAKEN, *WITHOUT_EFFECT, *REFUSED, *OWN, *FILES}
+)
 MARKS = ("model_name", "model_base_path")
 OWN_MARKS = ("model_config_file", "rest_api_port")
 """By these a start line is recognised; by the last as they spell it, since they are words of ours too."""
@@ -118,11 +119,13 @@ def read(arguments: Sequence[str]) -> StartLine:
         elif name in REFUSED:
             raise InvalidSetting(f"--{name} is not followed: {REFUSED[name]}; leave it out")
         elif name in OWN:
-            flags[name] = value.lower() not in {"false", "0"} if name in BOOLS else value
+            flags[name] = _yes(value) if name in BOOLS else value
     flags["http_port"] = flags.get("rest_api_port") or flags["port"]  # one of those asked for, and no third
     flags["no_auth"] = not given.get("auth_key_file")
     if given.get("ssl_config_file"):
         notes.append("--ssl_config_file secures REST too; TensorFlow Serving leaves it in the clear: ask with https://")
+    if "enable_model_warmup" in given:
+        flags["no_warm_up"] = not _yes(given["enable_model_warmup"])
     if "loads_max" in flags:
         flags["loads_max"] = max(flags["loads_max"], 1)  # theirs says 0 for one after the other
     files = {name: given[name] for name in FILES if given.get(name)}
@@ -137,6 +140,10 @@ def read(arguments: Sequence[str]) -> StartLine:
             " or give --model_config_file"
         )
     return StartLine(flags, [f"{given.get('model_name', 'default')}={path}"], notes, files)
+
+
+def _yes(value: str) -> bool:
+    return value.lower() not in {"false", "0"}
 
 
 def _given(arguments: Sequence[str]) -> dict[str, str]:

@@ -43,7 +43,7 @@ def try_command(model: str, file: Path | None, as_json: bool, config: Path | Non
     from tidemill.deploy.local import Replica
     from tidemill.deploy.words import generates
 
-    settings, _ = settled(flags, config)
+    settings, _ = settled({**flags, "no_warm_up": True}, config)  # one request is what is asked for
     choice = choose(settings, [model])[-1]
     if choice.package is None:
         raise RefusedModel(choice.reason)
@@ -125,8 +125,15 @@ def opened(settings: Settings, package: ModelPackage) -> tuple[Engine | None, Re
     if replica.engine_name == stages.ENSEMBLE:
         replica.adopt(stages.prepare(package, policy.steps.bounds).signature, rows_apart=False)
         return None, replica, float("inf")
-    opened = open_engine(replica.engine_name, policy.filled(package), settings.threads)
+    opened = open_engine(
+        replica.engine_name,
+        policy.filled(package),
+        settings.threads,
+        warm_ups=policy.warm_ups,
+        seconds_max=policy.load_s_max,
+    )
     replica.adopt(opened.engine.signature, opened.rows_apart)
+    replica.warmed = opened.warmed
     replica.embedder = embedder.prepare(package, opened.engine.signature, policy.steps.bounds)
     return opened.engine, replica, opened.warm_up_s
 

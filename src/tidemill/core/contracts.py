@@ -5,14 +5,14 @@ Each has one contract suite under `tests/contracts/` that every implementation p
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from tidemill.core.generation import Busy, Speaks
 from tidemill.core.package import Indexed, ModelConfig, ModelEntry, ModelPackage, VersionPolicy
 from tidemill.core.price import Tariff
-from tidemill.core.request import Caller, InferenceRequest, Piece, Usage
+from tidemill.core.request import Caller, InferenceRequest, Piece, Predict, Usage
 from tidemill.core.running import Counts, Running
 from tidemill.core.settings import Settings
 from tidemill.core.tensor import Signature, Tensors
@@ -51,6 +51,21 @@ class Forks(Protocol):
 
 EngineFactory: TypeAlias = Callable[[ModelPackage, int], Engine]
 """(package, threads) -> Engine; where the engine `Forks`, each fork runs with `threads` of its own."""
+
+
+class WarmUpRequest(NamedTuple):
+    """A request that a model answers `times` before it serves, held against its signature. `where` is what it is
+    called in messages; a model that refuses it, where it `must` not, is not loaded."""
+
+    where: str
+    work: Predict
+    times: int = 1
+    must: bool = True
+
+
+WarmUps: TypeAlias = Callable[[ModelPackage, Signature], Iterable[WarmUpRequest]]
+"""(package, what the engine says of it) -> the requests that the model brings. Raises `RefusedModel` for those that
+cannot be read, at their place."""
 
 
 class Generator(Protocol):

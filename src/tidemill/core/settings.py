@@ -88,6 +88,12 @@ class Settings:
         2.0, "How often the models on disk are looked at for changes; 0 never.", at_least=0, at_most=86_400
     )
     load_timeout_s: float = _setting(600.0, "Longest load of one model.", at_least=0.1, at_most=86_400)
+    no_warm_up: bool = _setting(
+        False, "Do not have a model answer the warm-up requests that it brings before it serves."
+    )
+    warm_up_times: int = _setting(
+        1, "How often each request of TensorFlow Serving's warm-up file is answered.", at_least=1, at_most=1000
+    )
     loads_max: int = _setting(1, "Models that are loaded at once.", at_least=1, at_most=64)
     allow_version_labels_for_unavailable_models: bool = _setting(
         False, "A label may stand for a version that is not served (yet)."

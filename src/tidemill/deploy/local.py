@@ -83,6 +83,7 @@ class LocalFleet:
             late = f"it was not loaded within {policy.load_s_max:g} s (--load-timeout-s)"
             return self._fail(replica, error.message if isinstance(error, TidemillError) else late)
         replica.adopt(opened.engine.signature, opened.rows_apart)
+        replica.warmed = opened.warmed
         self._replicas[replica.name, replica.version] = replica
         wish = package.config.batching
         lane_policy = LanePolicy(
@@ -347,7 +348,9 @@ def _open(engine_name: str, package: ModelPackage, policy: FleetPolicy) -> Prepa
     steps = prepare(package, policy.steps.bounds)
     if engine_name == stages.ENSEMBLE:
         return steps, stages.prepare(package, policy.steps.bounds), None
-    opened = open_engine(engine_name, policy.filled(package), policy.threads, policy.instances)
+    opened = open_engine(
+        engine_name, policy.filled(package), policy.threads, policy.instances, policy.warm_ups, policy.load_s_max
+    )
     try:
         return steps, opened, embedder.prepare(package, opened.engine.signature, policy.steps.bounds)
     except TidemillError:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tidemill.core import registry
-from tidemill.core.contracts import Engine, EngineFactory, Forks
+from tidemill.core.contracts import Engine, EngineFactory, Forks, WarmUpRequest, WarmUps
 from tidemill.core.errors import RefusedModel, TidemillError
 from tidemill.core.package import ModelPackage
+from tidemill.core.tensor import Signature
 from tidemill.engine.lane import zeros_for
 from tidemill.engine.padding import Padder, padder
 from tidemill.engine.probe import keeps_rows_apart, padding_holds
@@ -28,13 +30,15 @@ TWICE_BYTES_MAX = 64 * 2**20
 class Opened(NamedTuple):
     """An engine, what the quickest warm-up run took of the engine that runs one request after another (infinity where
     zeros are no input for it), whether the rows of a
-    batch are answered as they are alone, the engines that run side by side, and how lengths are made equal."""
+    batch are answered as they are alone, the engines that run side by side, how lengths are made equal, and how many
+    requests that the model brings it was warmed up with."""
 
     engine: Engine
     warm_up_s: float
     rows_apart: bool
     narrow: tuple[Engine, ...] = ()
     padder: Padder | None = None
+    warmed: int = 0
 
     def close(self) -> None:
         """Give the engines back; for those who do not hand them to a lane."""
@@ -42,11 +46,34 @@ class Opened(NamedTuple):
             engine.close()
 
 
-def open_engine(engine_name: str, package: ModelPackage, threads: int = 0, instances: int = 1) -> Opened:
+def no_warm_ups(package: ModelPackage, signature: Signature) -> Sequence[WarmUpRequest]:
+    """`WarmUps` of models that bring none."""
+    return ()
+
+
+def open_engine(
+    engine_name: str,
+    package: ModelPackage,
+    threads: int = 0,
+    instances: int = 1,
+    warm_ups: WarmUps = no_warm_ups,
+    seconds_max: float = float("inf"),
+) -> Opened:
     """Load, warm up and probe `package`; its own `threads` and `instances` come before these.
 
-    Raises `RefusedModel`, also for what an engine from outside raises: one bad model stops no others.
+    Raises `RefusedModel`, also for what an engine from outside raises: one bad model stops no others; and for a request
+    of `warm_ups` that the model does not answer. After `seconds_max` it is sent none of them any more.
     """
+    until = time.monotonic() + seconds_max
+    opened = _open(engine_name, package, threads, instances)
+    try:
+        return opened._replace(warmed=_ask(opened, package, warm_ups, until))
+    except RefusedModel:
+        opened.close()
+        raise
+
+
+def _open(engine_name: str, package: ModelPackage, threads: int, instances: int) -> Opened:
     factory: EngineFactory = registry.load(f"engine.{engine_name}")
     config = package.config
     threads = (threads if config.threads is None else config.threads) or os.cpu_count() or 1
@@ -114,3 +141,37 @@ def _warm_up(engine: Engine, package: ModelPackage) -> float:
             extra={"model": package.name},
         )
     return quickest
+
+
+def _ask(opened: Opened, package: ModelPackage, warm_ups: WarmUps, until: float) -> int:
+    """Send what the model brings to each of the engines that are loaded; forks share what one of those has. How many
+    requests were answered. Raises `RefusedModel` for one that cannot be read, or that must be answered and is not."""
+    started = time.perf_counter()
+    engines = (opened.engine, *opened.narrow[:1])
+    answered = 0
+    for request in warm_ups(package, opened.engine.signature):
+        reason = next(filter(None, (_answers(engine, request, until) for engine in engines)), "")
+        if not reason:
+            answered += 1
+        elif request.must:
+            raise RefusedModel(f"{request.where}: {reason}")
+        else:
+            log.warning("%s: %s", request.where, reason, extra={"model": package.name})
+    if answered:
+        seconds = time.perf_counter() - started
+        log.info("%d warm-up requests answered in %.2f s", answered, seconds, extra={"model": package.name})
+    return answered
+
+
+def _answers(engine: Engine, request: WarmUpRequest, until: float) -> str:
+    """Why it does not; "" where it does."""
+    for _ in range(request.times):
+        if time.monotonic() > until:
+            return "the time for loading the model is over"
+        try:
+            engine.predict(request.work.inputs, request.work.outputs)
+        except TidemillError as error:
+            return error.message
+        except Exception as error:  # noqa: BLE001 - an engine from outside may say it in any way
+            return f"{type(error).__name__}: {error}".partition("\n")[0][:REASON_CHARACTERS]
+    return ""

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from tidemill.core.contracts import Generator, Relays, TellsBusy
+from tidemill.core.contracts import Generator, Relays, TellsBusy, WarmUps
 from tidemill.core.generation import Busy, Speaks
 from tidemill.core.package import ModelPackage
 from tidemill.core.price import Price, tariff
@@ -15,6 +15,7 @@ from tidemill.core.running import Counts, Running
 from tidemill.core.settings import Settings
 from tidemill.core.tensor import Signature
 from tidemill.deploy.embedder import Embedder
+from tidemill.deploy.opening import no_warm_ups
 from tidemill.deploy.stages import ENSEMBLE, Ensemble
 from tidemill.deploy.steps import StepPolicy, Steps
 from tidemill.engine.lane import Lane
@@ -56,6 +57,7 @@ class FleetPolicy(msgspec.Struct, frozen=True):
     providers: tuple[str, ...] = ()
     settings: Settings = Settings()
     """What engines of language models choose from."""
+    warm_ups: WarmUps = no_warm_ups
     prompt_token_nanos: int = 0
     completion_token_nanos: int = 0
     cached_token_nanos: int | None = None
@@ -83,7 +85,7 @@ class FleetPolicy(msgspec.Struct, frozen=True):
 
 class Replica:
     """One version of one model in this process; `Served` while AVAILABLE. `reason` says why it FAILED, `singly` why it
-    is not `batched`.
+    is not `batched`, `warmed` how many requests that it brings it answered before it served.
 
     Whoever found it may ask it for as long as he holds it: one that was unloaded ends when nobody does any more.
     """
@@ -104,6 +106,7 @@ class Replica:
         self.signature = Signature((), ())
         self.batched = False
         self.singly = ""
+        self.warmed = 0
         self.steps = Steps()
         self.ensemble: Ensemble | None = None
         self.state = State.LOADING

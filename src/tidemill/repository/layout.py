@@ -107,7 +107,9 @@ def package(name: str, version: int, path: Path, above: ModelConfig | None = Non
     config = overlaid(said.config, above)
     if config.engine in WITHOUT_FILE:
         bounded = config.engine == "echo"
-        return ModelPackage(name, version, path, config.engine, 0, config, bounded=bounded, source=_source(path))
+        return ModelPackage(
+            name, version, path, config.engine, 0, config, bounded=bounded, source=_source(path), place=path
+        )
     found = formats.recognise(_named(path, config.file))
     if found is None:
         raise RefusedModel(f"{path} {HOLDS_NONE}")
@@ -135,7 +137,7 @@ def package(name: str, version: int, path: Path, above: ModelConfig | None = Non
         size = huggingface.read(found.path).size_bytes
     else:
         raise RefusedModel(f"{found.path} is a {found.format} model, and no engine here serves that format")
-    return ModelPackage(name, version, found.path, found.format, size, config, signature, bounded, _source(path))
+    return ModelPackage(name, version, found.path, found.format, size, config, signature, bounded, _source(path), path)
 
 
 def _tell_others(name: str, signature: Signature) -> None:
@@ -146,6 +148,14 @@ def _tell_others(name: str, signature: Signature) -> None:
             ", ".join(map(repr, signature.others)),
             extra={"model": name},
         )
+
+
+def folder_of(package: ModelPackage) -> Path | None:
+    """The model's own folder, which holds its versions where it has several; None for a bare file."""
+    place = package.place
+    if place is None or not place.is_dir():
+        return None
+    return place.parent if VERSION.fullmatch(place.name) else place
 
 
 def said_of(path: Path) -> triton_config.Said:

@@ -22,6 +22,7 @@ from tensorflow_serving.apis import (
     model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
+    prediction_log_pb2,
     prediction_service_pb2_grpc,
     regression_pb2,
 )
@@ -42,6 +43,7 @@ MODULES = (
     regression_pb2,
     inference_pb2,
     model_server_config_pb2,
+    prediction_log_pb2,
 )
 
 
@@ -230,6 +232,35 @@ def reload(asked):
     return refusal or {"error_code": answer.status.error_code}
 
 
+def warm_up(asked):
+    """A file of warm-up requests: Predict, Classify, Regress and MultiInference, each in a log of its own."""
+    predicted = predict_pb2.PredictRequest()
+    specified(predicted.model_spec, asked)
+    for name, values in asked["tensors"].items():
+        predicted.inputs[name].CopyFrom(tf.make_tensor_proto(np.array(values, np.float32)))
+    classified = classification_pb2.ClassificationRequest(input=made_input(asked))
+    specified(classified.model_spec, asked)
+    regressed = regression_pb2.RegressionRequest(input=made_input(asked))
+    specified(regressed.model_spec, asked)
+    several = inference_pb2.MultiInferenceRequest(input=made_input(asked))
+    for verb in ("classify", "regress"):
+        specified(several.tasks.add(method_name=f"tensorflow/serving/{verb}").model_spec, asked)
+    logs = (
+        prediction_log_pb2.PredictionLog(predict_log={"request": predicted}),
+        prediction_log_pb2.PredictionLog(classify_log={"request": classified}),
+        prediction_log_pb2.PredictionLog(regress_log={"request": regressed}),
+        prediction_log_pb2.PredictionLog(multi_inference_log={"request": several}),
+    )
+    with tf.io.TFRecordWriter(asked["path"]) as writer:
+        for log in logs:
+            writer.write(log.SerializeToString())
+    return {"records": len(logs)}
+
+
+def records(asked):
+    return {"records": [record.numpy().hex() for record in tf.data.TFRecordDataset(asked["path"])]}
+
+
 VERBS = {
     verb.__name__: verb
     for verb in (
@@ -243,6 +274,8 @@ VERBS = {
         multi_inference,
         status,
         reload,
+        warm_up,
+        records,
     )
 }
 

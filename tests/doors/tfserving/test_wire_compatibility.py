@@ -50,6 +50,7 @@ NAMES = [
     "tensorflow.serving.MultiInferenceRequest",
     "tensorflow.serving.MultiInferenceResponse",
     "tensorflow.serving.ModelConfigList",
+    "tensorflow.serving.PredictionLog",
 ]
 TensorProto = schemas.message("tensorflow.TensorProto")
 PredictResponse = schemas.message("tensorflow.serving.PredictResponse")

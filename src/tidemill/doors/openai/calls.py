@@ -1,7 +1,7 @@
 """Finds calls of functions in what a model says, while it says it. Pure; one reader for each choice.
 
-A reader takes what comes and gives events: words for people, and calls, in order. What only looked like a call is given
-back as words. A model that makes calls by itself tells them apart from its words.
+A reader is fed the words as they come and gives events: words for people, and calls, in order. What only looked like a
+call is given back as words.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from tidemill.core.generation import Delta, Finish
 from tidemill.doors.openai.tools import ToolUse
 from tidemill.doors.openai.wording import CLOSE, OPEN
 
@@ -47,15 +46,13 @@ class Reader(Protocol):
 
     calls: int
 
-    def take(self, delta: Delta) -> Iterator[Event]: ...
+    def feed(self, text: str) -> Iterator[Event]: ...
 
-    def finish(self, delta: Delta) -> Finish:
-        """Why the choice ended that `delta` is the last of."""
+    def end(self) -> Iterator[Event]:
+        """The model has said its last."""
 
 
 def reader(use: ToolUse) -> Reader:
-    if use.calling is not None:
-        return Told()
     if use.how == "none":
         return Plain()
     if use.how == "auto":
@@ -67,61 +64,25 @@ def call_id() -> str:
     return f"call_{os.urandom(12).hex()}"
 
 
-class Told:
-    """Calls as the model tells them."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def take(self, delta: Delta) -> Iterator[Event]:
-        if delta.text:
-            yield Words(delta.text)
-        for each in delta.calls:
-            if each.call == self.calls:
-                self.calls += 1
-                yield Begun(each.call, each.call_id or call_id(), each.name)
-            if each.arguments:
-                yield Arguments(each.call, each.arguments)
-
-    def finish(self, delta: Delta) -> Finish:
-        return delta.finish
-
-
-class _OfWords:
-    """Calls are to be found in the words."""
+class Plain:
+    """Words, nothing else."""
 
     calls = 0
-
-    def take(self, delta: Delta) -> Iterator[Event]:
-        yield from self.feed(delta.text)
-        if delta.finish:
-            yield from self.end()
-
-    def finish(self, delta: Delta) -> Finish:
-        """One that was cut is told as such, call or not: its arguments may be cut, too."""
-        return "tool_calls" if delta.finish == "stop" and self.calls else delta.finish
-
-    def feed(self, text: str) -> Iterator[Event]:
-        raise NotImplementedError
-
-    def end(self) -> Iterator[Event]:
-        """The model has said its last."""
-        return iter(())
-
-
-class Plain(_OfWords):
-    """Words, nothing else."""
 
     def feed(self, text: str) -> Iterator[Event]:
         if text:
             yield Words(text)
 
+    def end(self) -> Iterator[Event]:
+        return iter(())
 
-class Named(_OfWords):
+
+class Named:
     """All of it is the arguments of one call."""
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self.calls = 0
 
     def feed(self, text: str) -> Iterator[Event]:
         if not text:
@@ -131,13 +92,17 @@ class Named(_OfWords):
             yield Begun(0, call_id(), self._name)
         yield Arguments(0, text)
 
+    def end(self) -> Iterator[Event]:
+        return iter(())
 
-class Chosen(_OfWords):
+
+class Chosen:
     """All of it is one call, with its name; told when whole."""
 
     def __init__(self, use: ToolUse) -> None:
         self._names = {tool.name for tool in use.tools}
         self._text = ""
+        self.calls = 0
 
     def feed(self, text: str) -> Iterator[Event]:
         self._text += text
@@ -153,7 +118,7 @@ class Chosen(_OfWords):
         yield Arguments(0, found[0][1])
 
 
-class Tagged(_OfWords):
+class Tagged:
     """Words, with calls between tags among them. White space around calls is nobody's."""
 
     def __init__(self, use: ToolUse) -> None:
@@ -162,6 +127,7 @@ class Tagged(_OfWords):
         self._text = ""
         self._inside = False
         self._blank = ""
+        self.calls = 0
 
     def feed(self, text: str) -> Iterator[Event]:
         self._text += text

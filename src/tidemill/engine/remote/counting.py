@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import orjson
 
 from tidemill.core.errors import NotOffered, RefusedModel
 from tidemill.core.generation import Embed, Generate, Tokenise
@@ -47,15 +46,12 @@ class Counting:
         return -(-len(text.encode("utf-8", "replace")) // BYTES_A_TOKEN)
 
     def prompt(self, work: Generate | Embed) -> int:
-        """Of messages, their words, their roles and what they may call or called."""
+        """Of messages, their words and their roles."""
         if isinstance(work, Embed):
             return sum(map(self.text, work.texts)) + sum(map(len, work.tokens))
         if work.tokens:
             return len(work.tokens)
-        if not work.messages:
-            return self.text(work.prompt)
-        tools = [orjson.dumps(each).decode() for each in work.tools]
-        return self.text("\n".join([*tools, *(_words(each) for each in work.messages)]))
+        return self.text("\n".join(_words(each) for each in work.messages) if work.messages else work.prompt)
 
     def tokenised(self, work: Tokenise) -> Array | str:
         """Tokens of a text, or the text of tokens. Raises `NotOffered` without a tokenizer, and for messages."""
@@ -70,5 +66,4 @@ def _words(message: Mapping[str, Any]) -> str:
     content = message.get("content") or ""
     if isinstance(content, Sequence) and not isinstance(content, str):
         content = " ".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
-    calls = [f"{call['function']['name']}{call['function']['arguments']}" for call in message.get("tool_calls", ())]
-    return "\n".join([message.get("role", ""), content, *calls])
+    return f"{message.get('role', '')}\n{content}"
