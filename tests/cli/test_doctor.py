@@ -21,6 +21,8 @@ inputs = [{name = "x", datatype = "FP32", shape = [-1]}]
 outputs = [{name = "x", datatype = "FP32", shape = [-1]}]
 """
 
+REMOTE = 'engine = "remote"\nremote = {protocol = "v2", upstream = [{url = "http://127.0.0.1:1"}]}\n'
+
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
@@ -104,8 +106,10 @@ def test_a_list_of_models_that_cannot_be_read_or_names_what_is_gone(good: dict[s
         ('engine = "onxx"', "there is no 'engine.onxx'"),
         ('engine = "ensemble"\nstage = [{model = "gone"}]\n' + DECLARED, "its stages ask 'gone', which is not served"),
         ('engine = "echo"\npre = [{step = "imagee"}]\n' + DECLARED, "there is no step 'imagee'"),
+        (REMOTE + 'pre = [{step = "image"}]', "it is asked with words"),
+        (REMOTE + "[[warm_up]]\n[warm_up.inputs]", "is for a model that an engine here answers with tensors"),
     ],
-    ids=["engine", "stage", "step"],
+    ids=["engine", "stage", "step", "step of words", "warm-up of words"],
 )
 def test_models_that_serve_would_refuse(good: dict[str, Any], tmp_path: Path, toml: str, said: str) -> None:
     save(tmp_path / "models", "odd", times(2))

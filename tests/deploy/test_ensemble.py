@@ -25,7 +25,7 @@ from tidemill.core.errors import (
     RefusedByEngine,
     UnknownOutput,
 )
-from tidemill.core.package import ModelConfig, ModelPackage, Price, Stage
+from tidemill.core.package import ModelConfig, ModelPackage, Price, Stage, WarmUp
 from tidemill.core.request import RAW, InferenceRequest, Piece, Predict, Usage
 from tidemill.core.tensor import Array, Signature, Tensors, TensorSpec
 from tidemill.deploy.local import FleetPolicy, LocalFleet, State
@@ -155,6 +155,7 @@ async def test_one_that_asks_itself_is_refused(fleet: LocalFleet) -> None:
         (chain("ab", stage("a", before=({"step": "resise"},))), "stage 1 .a. before 1: there is no step 'resise'"),
         (chain("ab", stage("a", collect={"x": "x"})), "there is none"),
         (chain("ab", stage("a"), outputs=()), "must be declared"),
+        (chain("ab", stage("a"), warm_up=(WarmUp({}),)), "give it to those that the stages ask"),
         (chain("ab", stage("a", version=7)), "has no version 7"),
         (chain("ab", stage("a", label="new")), "no label 'new'"),
     ],

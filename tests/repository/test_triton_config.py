@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from small_models import save, times
 from tidemill.core import schemas
 from tidemill.core.errors import InvalidSetting, RefusedModel
-from tidemill.core.package import Batching, ModelConfig, Versions
+from tidemill.core.package import Batching, ModelConfig, Versions, WarmUp, WarmUpInput
 from tidemill.repository import layout, look, triton_config
 
 PUBLISHED = """
@@ -54,10 +54,25 @@ def test_configuration_is_read_as_it_is_published(tmp_path: Path) -> None:
         instances=2,
         batching=Batching(batched=True, max_batch=8, queue_max=32, max_delay_ms=0.1, preferred=(4, 8)),
         versions=Versions(policy="specific:1,3"),
+        warm_up=(WarmUp({"x": WarmUpInput("FP32", (3,))}, "w"),),
     )
     assert said.labels_file == "classes.txt"
     told = "\n".join(said.notes)
-    assert all(word in told for word in ("optimization", "model_warmup", "enable_mem_arena"))
+    assert all(word in told for word in ("optimization", "enable_mem_arena"))
+
+
+def warm_up(inner: str, before: str = "batch_size: 2") -> str:
+    return f'model_warmup {{ name: "w" {before} inputs {{ key: "x" value {{ {inner} }} }} }}'
+
+
+def test_warm_up_requests_are_read_with_each_kind_of_data(tmp_path: Path) -> None:
+    text = warm_up("data_type: TYPE_STRING dims: [ 2, 3 ] random_data: false", "batch_size: 2 count: 4")
+    text += warm_up('data_type: TYPE_BF16 input_data_file: "raw"') + warm_up("data_type: TYPE_INT8 zero_data: true")
+    assert read(tmp_path, text).config.warm_up == (
+        WarmUp({"x": WarmUpInput("BYTES", (2, 3), "random")}, "w", 2, 4),
+        WarmUp({"x": WarmUpInput("BF16", (), "zeros", "raw")}, "w", 2),
+        WarmUp({"x": WarmUpInput("INT8")}, "w", 2),
+    )
 
 
 def test_what_is_not_said_is_left_to_the_model(tmp_path: Path) -> None:
@@ -73,6 +88,14 @@ def test_what_is_not_said_is_left_to_the_model(tmp_path: Path) -> None:
         ('name: "other"', "the folder is 'm'"),
         ('backend: "python"', "'python' is not served"),
         ('platform: "tensorrt_plan"', "'tensorrt_plan' is not served"),
+        (warm_up("data_type: TYPE_FP32 zero_data: true", ""), "model_warmup 'w': batch_size is 0"),
+        (warm_up("zero_data: true"), "model_warmup 'w': input 'x' has no data_type"),
+        (warm_up("data_type: TYPE_FP32"), "input 'x' names no zero_data, random_data or input_data_file"),
+        (warm_up('data_type: TYPE_FP32 input_data_file: ""'), "names no zero_data"),
+        (warm_up("data_type: TYPE_FP32 dims: -1 zero_data: true"), r"dims \[-1\], expected sizes"),
+        (warm_up("data_type: TYPE_FP32 zero_data: true", "batch_size: 1 count: 5000"), "warm_up"),
+        ("model_warmup { batch_size: 1 }", "model_warmup 1 has no inputs"),
+        ("model_warmup { foo: 1 }", 'in model_warmup: .*ModelWarmup" has no field named "foo"'),
         ("sequence_batching {}", "sequence_batching cannot be done here"),
         ("ensemble_scheduling { step [] }", "ensemble_scheduling: an ensemble has a step"),
         ("dynamic_batching { priority_levels: 2 }", "dynamic_batching: priority_levels, .* cannot be had"),
@@ -193,9 +216,21 @@ def test_what_we_tell_of_our_own_engines_is_understood() -> None:
     assert of_json('{"platform": "echo_echo"}').config.engine == "echo"
 
 
+def test_ensemble_has_no_warm_up_of_its_own(tmp_path: Path) -> None:
+    text = """
+    input [ { name: "x" data_type: TYPE_FP32 dims: [ 1 ] } ] output [ { name: "y" data_type: TYPE_FP32 dims: [ 1 ] } ]
+    ensemble_scheduling {
+      step [ { model_name: "a" input_map { key: "x" value: "x" } output_map { key: "y" value: "y" } } ]
+    }
+    """
+    assert read(tmp_path, text).config.engine == "ensemble"
+    with pytest.raises(RefusedModel, match="give it to the models of its steps"):
+        read(tmp_path, text + warm_up("data_type: TYPE_FP32 zero_data: true"))
+
+
 def test_what_has_no_effect_is_noted() -> None:
-    given = '{"model_warmup": [{"name": "w"}], "instance_group": [{"kind": "KIND_GPU", "gpus": [0]}]}'
-    assert [note.partition(":")[0] for note in of_json(given).notes] == ["model_warmup", "instance_group"]
+    given = '{"optimization": {"graph": {"level": 1}}, "instance_group": [{"kind": "KIND_GPU", "gpus": [0]}]}'
+    assert [note.partition(":")[0] for note in of_json(given).notes] == ["optimization", "instance_group"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from tidemill.core.package import ModelPackage
 from tidemill.core.settings import Settings
 from tidemill.core.tensor import Signature
 from tidemill.deploy.opening import no_warm_ups
+from tidemill.doors.kserve import warm_up as configured
 from tidemill.doors.tfserving import warm_up as recorded
 
 
@@ -17,6 +18,7 @@ def warm_ups(settings: Settings) -> WarmUps:
         return no_warm_ups
 
     def found(package: ModelPackage, signature: Signature) -> Iterator[WarmUpRequest]:
+        yield from configured.requests(package, signature, settings.body_bytes_max)
         yield from recorded.requests(package, signature, settings.body_bytes_max, settings.warm_up_times)
 
     return found

@@ -119,12 +119,13 @@ def _reason(settings: Settings, package: ModelPackage, names: set[str]) -> str |
     from tidemill.deploy import stages
     from tidemill.deploy.local import Replica
     from tidemill.deploy.steps import prepare
-    from tidemill.deploy.words import KIND, generates
+    from tidemill.deploy.words import KIND, check, generates
 
     policy = fleet_policy(settings)
     engine = Replica(package, policy).engine_name
     try:
         if generates(engine):
+            check(package.config)
             registry.load(KIND + engine)
             return None
         prepare(package, policy.steps.bounds)

@@ -26,6 +26,8 @@ __all__ = [
     "Upstream",
     "VersionPolicy",
     "Versions",
+    "WarmUp",
+    "WarmUpInput",
     "overlaid",
 ]
 
@@ -164,6 +166,27 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     join: dict[str, str] = {}
 
 
+class WarmUpInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[warm_up.inputs.NAME]`: what one input holds. `shape` is that of one row where the model batches, without the
+    batch dimension. `file`, of the model's folder `warmup`, holds the values themselves, little-endian and in row-major
+    order, strings each behind its length in four bytes; without one they are made up: `random` numbers are small."""
+
+    datatype: str
+    shape: tuple[Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)], ...] = ()
+    data: Literal["zeros", "random"] = "zeros"
+    file: Annotated[str, msgspec.Meta(max_length=1024)] = ""
+
+
+class WarmUp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[[warm_up]]` of `tidemill.toml`: a request that the model answers `count` times before it serves. `rows` is its
+    batch: so many times the one row that `inputs` tell."""
+
+    inputs: dict[str, WarmUpInput]
+    name: Annotated[str, msgspec.Meta(max_length=256)] = ""
+    rows: Annotated[int, msgspec.Meta(ge=1, le=65536)] = 1
+    count: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+
+
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`tidemill.toml` beside a model. `inputs` and `outputs` declare the signature of an `echo` model only.
 
@@ -176,7 +199,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `labels.txt` in the version's folder are. `pre` and `post` are the steps from what a person sends to tensors, and
     from tensors to an answer; `each` and `stage` say how the model, or models, are asked between them. `embed` lets it
     answer texts with vectors besides. `remote` says which other servers answer for the engine `remote`, `vllm` are
-    options of the engine `vllm` by vLLM's own flag names.
+    options of the engine `vllm` by vLLM's own flag names. `warm_up` are requests that it answers before it serves.
     """
 
     engine: str | None = None
@@ -199,6 +222,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stage: tuple[Stage, ...] = ()
     remote: Remote | None = None
     vllm: dict[str, Any] = {}
+    warm_up: Annotated[tuple[WarmUp, ...], msgspec.Meta(max_length=1000)] = ()
 
 
 class ModelPackage(msgspec.Struct, frozen=True):

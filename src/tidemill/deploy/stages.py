@@ -42,6 +42,8 @@ def prepare(package: ModelPackage, bounds: Bounds) -> Ensemble:
         raise RefusedModel(f"an ensemble has 1 to {STAGES_MAX} [[stage]], this one {len(config.stage)}")
     if config.each is not None:
         raise RefusedModel("[each] is for a model; the stages of an ensemble have `for_each`")
+    if config.warm_up:
+        raise RefusedModel("[[warm_up]] is for a model; give it to those that the stages ask")
     place = Place(home(package.path), bounds)
     ready = []
     for number, stage in enumerate(config.stage, 1):

@@ -12,7 +12,7 @@ from typing import Final
 from tidemill.core import registry
 from tidemill.core.contracts import Generator, GeneratorFactory, Pieces
 from tidemill.core.errors import RefusedModel, TidemillError
-from tidemill.core.package import ModelPackage
+from tidemill.core.package import ModelConfig, ModelPackage
 from tidemill.core.request import Piece, Usage
 from tidemill.core.settings import Settings
 from tidemill.deploy.replica import Replica
@@ -27,11 +27,17 @@ def generates(engine_name: str) -> bool:
     return KIND + engine_name in registry.known()
 
 
-async def open_generator(engine_name: str, package: ModelPackage, settings: Settings, seconds_max: float) -> Generator:
-    """Raises `RefusedModel`, also for what an engine from outside raises; `TimeoutError` after `seconds_max`."""
-    config = package.config
+def check(config: ModelConfig) -> None:
+    """Raises `RefusedModel` for what a language model cannot do with its configuration."""
     if config.pre or config.post or config.each is not None:
         raise RefusedModel("its tidemill.toml names steps, and a language model takes none: it is asked with words")
+    if config.warm_up:
+        raise RefusedModel("[[warm_up]] is for a model that an engine here answers with tensors; leave it out")
+
+
+async def open_generator(engine_name: str, package: ModelPackage, settings: Settings, seconds_max: float) -> Generator:
+    """Raises `RefusedModel`, also for what an engine from outside raises; `TimeoutError` after `seconds_max`."""
+    check(package.config)
     factory: GeneratorFactory = registry.load(KIND + engine_name)
     try:
         return await asyncio.wait_for(factory(package, settings), seconds_max)

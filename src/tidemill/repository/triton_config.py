@@ -34,11 +34,11 @@ UNDERSTOOD = frozenset(
     (
         *("name", "platform", "backend", "max_batch_size", "input", "output", "instance_group", "dynamic_batching"),
         *("version_policy", "default_model_filename", "parameters", "model_transaction_policy", "ensemble_scheduling"),
+        "model_warmup",
     )
 )
 WITHOUT_EFFECT = {
     "optimization": "the engines here optimise every graph",
-    "model_warmup": "every model is warmed up with zeros",
     "response_cache": "there is no cache of answers yet",
     "metric_tags": "metrics bear the model and its version",
     "model_metrics": "metrics are the same for every model",
@@ -144,7 +144,10 @@ def _understood(said: Any, model: str, sized: bool, notes: list[str]) -> Said:
         "batching": msgspec.to_builtins(_batching(said, sized, notes)),
         "versions": msgspec.to_builtins(Versions(policy=_policy(said.version_policy))),
         **triton_ensemble.translated(said, notes),
+        "warm_up": [_warm_up(number, sample) for number, sample in enumerate(said.model_warmup, 1)] or None,
     }
+    if said.model_warmup and given["engine"] == triton_ensemble.ENGINE:
+        raise RefusedModel("model_warmup is for a model, and this is an ensemble; give it to the models of its steps")
     labels = [output.label_filename for output in said.output if output.label_filename]
     if len(labels) > 1:
         notes.append("label_filename: of several, none; classes are those of one output")
@@ -185,6 +188,33 @@ def _check_tensors(said: Any, notes: list[str]) -> None:
             raise RefusedModel(f"input {short(tensor.name)} is optional, and a request brings every input here")
     if any(tensor.format for tensor in said.input):
         notes.append("input format: the model itself has it so")
+
+
+def _warm_up(number: int, sample: Any) -> dict[str, Any]:
+    """A `[[warm_up]]`. A count of 0 is once, a file is data of its own."""
+    where = f"model_warmup {short(sample.name) if sample.name else number}"
+    if not sample.batch_size:
+        raise RefusedModel(f"{where}: batch_size is 0, expected 1 or more")
+    if not sample.inputs:
+        raise RefusedModel(f"{where} has no inputs")
+    inputs = {}
+    for name, told in sorted(sample.inputs.items()):
+        words = told.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number
+        word = words[told.data_type].name.removeprefix("TYPE_") if told.data_type in words else ""
+        if word in ("", "INVALID"):
+            raise RefusedModel(f"{where}: input {short(name)} has no data_type that is known here")
+        if any(side < 0 for side in told.dims):
+            raise RefusedModel(f"{where}: input {short(name)} has dims {list(told.dims)}, expected sizes")
+        kind = told.WhichOneof("input_data_type")
+        if kind is None or (kind == "input_data_file" and not told.input_data_file):
+            raise RefusedModel(f"{where}: input {short(name)} names no zero_data, random_data or input_data_file")
+        inputs[name] = {
+            "datatype": "BYTES" if word == "STRING" else word,
+            "shape": list(told.dims),
+            "data": "random" if kind == "random_data" else "zeros",
+            "file": told.input_data_file,
+        }
+    return {"name": sample.name, "rows": sample.batch_size, "count": sample.count or 1, "inputs": inputs}
 
 
 def _instances(said: Any, notes: list[str]) -> int | None:
