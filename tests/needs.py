@@ -15,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TENSORFLOW_PYTHON = Path(os.environ.get("TIDEMILL_TF_PYTHON", ROOT / ".venvs/tensorflow/bin/python"))
+LLAMA_SERVER = Path(os.environ.get("TIDEMILL_LLAMA_SERVER", ROOT / ".venvs/peer-llamacpp/bin/llama-server"))
 SCHEMATHESIS = Path(os.environ.get("TIDEMILL_SCHEMATHESIS", ROOT / ".venvs/schemathesis/bin/st"))
 EXPORT_PYTHON = Path(os.environ.get("TIDEMILL_EXPORT_PYTHON", ROOT / ".venvs/llm-export/bin/python"))
 JAVA_PACKAGES = "/usr/share/java/grpc-netty.jar"
@@ -38,6 +39,15 @@ def schemathesis() -> Path:
     if not SCHEMATHESIS.is_file():
         _missing(f"no Schemathesis at {SCHEMATHESIS}: `make test` brings it, or TIDEMILL_SCHEMATHESIS names it")
     return SCHEMATHESIS
+
+
+def llama_server() -> Path:
+    """llama.cpp's server. No run of everything asks for it: building it takes a quarter of an hour."""
+    if not LLAMA_SERVER.is_file():
+        pytest.skip(
+            f"no {LLAMA_SERVER}: `make .venvs/peer-llamacpp/.installed` builds it, or TIDEMILL_LLAMA_SERVER names it"
+        )
+    return LLAMA_SERVER
 
 
 def export_python() -> Path:

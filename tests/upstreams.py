@@ -4,9 +4,13 @@ it."""
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -74,6 +78,30 @@ async def upstream(tls: ssl.SSLContext | None = None) -> AsyncIterator[Upstream]
         server.close()
 
 
+@contextmanager
+def beside() -> Iterator[Upstream]:
+    """One on a thread and a loop of its own, for tests that ask without a loop."""
+    made: list[Upstream] = []
+    ready, over = threading.Event(), asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        async with upstream() as each:
+            made.append(each)
+            ready.set()
+            await over.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    try:
+        assert ready.wait(20)
+        yield made[0]
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join(20)
+        loop.close()
+
+
 def reply(status: int, body: bytes, *headers: str) -> bytes:
     head = [f"HTTP/1.1 {status} x", f"content-length: {len(body)}", "connection: close", *headers]
     return "\r\n".join(head).encode() + b"\r\n\r\n" + body
@@ -94,6 +122,21 @@ def word(text: str, finish: str | None = None) -> bytes:
     return event(choices=[{"index": 0, "text": text, "finish_reason": finish}])
 
 
+def chunk(finish: str | None = None, **delta: object) -> bytes:
+    """Of a chat."""
+    return event(choices=[{"index": 0, "delta": delta, "finish_reason": finish}])
+
+
 DONE = b"data: [DONE]\n\n"
 USAGE = event(choices=[], usage={"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7})
 SAID = [STREAM, word("mill"), word("s", "stop"), USAGE, DONE]
+PRICE = "[price]\ncall_nanos = 1\nprompt_token_nanos = 150\ncompletion_token_nanos = 600\n"
+
+
+def lay(folder: Path, name: str, *urls: str, price: str = "", **remote: Any) -> None:
+    """A model `name` that `urls` answer for."""
+    place = folder / name / "1"
+    place.mkdir(parents=True)
+    wished = "".join(f"{key} = {json.dumps(value)}\n" for key, value in remote.items())
+    upstreams = "".join(f'[[remote.upstream]]\nurl = "{url}"\n' for url in urls)
+    (place / "tidemill.toml").write_text(f'engine = "remote"\n[remote]\n{wished}{upstreams}{price}')

@@ -22,18 +22,9 @@ from small_models import lay_out
 from speaking import SpeakingServer
 from tidemill.kit.install import install
 from tidemill.store import database, ledger
+from upstreams import PRICE, lay
 
 pytestmark = pytest.mark.slow
-PRICE = "[price]\ncall_nanos = 1\nprompt_token_nanos = 150\ncompletion_token_nanos = 600\n"
-
-
-def lay(folder: Path, name: str, *urls: str, price: str = "", **remote: Any) -> None:
-    """A model `name` that `urls` answer for."""
-    place = folder / name / "1"
-    place.mkdir(parents=True)
-    wished = "".join(f"{key} = {json.dumps(value)}\n" for key, value in remote.items())
-    upstreams = "".join(f'[[remote.upstream]]\nurl = "{url}"\n' for url in urls)
-    (place / "tidemill.toml").write_text(f'engine = "remote"\n[remote]\n{wished}{upstreams}{price}')
 
 
 @pytest.fixture(scope="module")

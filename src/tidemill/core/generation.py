@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-Finish = Literal["", "stop", "length", "tool_calls", "cancelled"]
+Finish = Literal["", "stop", "length", "tool_calls", "content_filter", "cancelled"]
 """Why a choice ended, in OpenAI's words; "" while it goes on."""
 
 
@@ -38,10 +38,25 @@ class Sampling(msgspec.Struct, frozen=True, gc=False):
 
 class Constraint(msgspec.Struct, frozen=True, gc=False):
     """What the words must be: any JSON (`json`, `text` empty), JSON that fits the schema in `text` (`json_schema`), a
-    match of the regular expression `regex`, or a sentence of the EBNF grammar `grammar`."""
+    match of the regular expression `regex`, or a sentence of the EBNF grammar `grammar`.
+
+    What a caller says beside a schema (`name`, `description`, `strict`) is kept for a model that takes any
+    (`Speaks.schemas`), and left out for others, which follow all of them strictly."""
 
     kind: Literal["json", "json_schema", "regex", "grammar"]
     text: str = ""
+    name: str = ""
+    description: str = ""
+    strict: bool | None = None
+
+
+class Calling(msgspec.Struct, frozen=True, gc=False):
+    """Which of `Generate.tools` are called, as it was asked in OpenAI's words: `choice` "" and `parallel` None where
+    nothing was said, `name` the one that "named" means."""
+
+    choice: Literal["", "none", "auto", "required", "named"] = ""
+    name: str = ""
+    parallel: bool | None = None
 
 
 class Generate(msgspec.Struct, frozen=True, gc=False):
@@ -49,6 +64,7 @@ class Generate(msgspec.Struct, frozen=True, gc=False):
 
     Exactly one of `messages` (chat: OpenAI's message objects, worded by the model's own template, which may be given
     `tools`: OpenAI's tool objects), `prompt` (text as it is) and `tokens` is given; `choices` are drawn from it.
+    `calling` is given to a model that makes calls by itself, and no other (`Speaks.calls`).
     Where it does not `stream`, all words but the first may come together at the end, which costs less.
     """
 
@@ -59,6 +75,7 @@ class Generate(msgspec.Struct, frozen=True, gc=False):
     choices: int = 1
     sampling: Sampling = Sampling()
     constraint: Constraint | None = None
+    calling: Calling | None = None
     stream: bool = True
 
 
@@ -89,12 +106,22 @@ class Score(msgspec.Struct, frozen=True, gc=False):
     tokens: tuple[int, ...]
 
 
+class CallDelta(msgspec.Struct, frozen=True, gc=False):
+    """More of one call of a function. `call` counts a choice's calls from 0 in the order in which they begin; the first
+    of each has `call_id` and `name`, and `arguments` of all, one behind the other, are its arguments as text."""
+
+    call: int
+    call_id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
 class Delta(msgspec.Struct, frozen=True, gc=False):
     """The next words of one choice. `text` is whole characters; what may become a stop string is held back until it is
     known not to. `tokens` are those that were drawn since the delta before (none where another server drew them and
     does not tell), `logprobs` and `spelled` (each by itself) are theirs where logprobs were asked for (then a token
-    that is not told is -1), `top` the likeliest others at each place, (token, text, logprob). The last of a choice has
-    a `finish`."""
+    that is not told is -1), `top` the likeliest others at each place, (token, text, logprob). `calls` are of a model
+    that makes them by itself. The last of a choice has a `finish`."""
 
     choice: int
     text: str
@@ -103,17 +130,24 @@ class Delta(msgspec.Struct, frozen=True, gc=False):
     spelled: tuple[str, ...] = ()
     top: tuple[tuple[tuple[int, str, float], ...], ...] = ()
     finish: Finish = ""
+    calls: tuple[CallDelta, ...] = ()
 
 
 class Speaks(msgspec.Struct, frozen=True):
     """What a language model is: how many tokens prompt and answer may have together, how many it knows, whether it
     has a template for chat, and whether that tells `tools`, their calls and what came of them; where it does not, they
-    are put into words before the messages reach it."""
+    are put into words before the messages reach it.
+
+    One that `calls` makes calls by itself: messages, tools and `Generate.calling` reach it as they were asked, and
+    `Delta.calls` tell what it calls. To others calls are a form of words. One of `schemas` is given any JSON schema,
+    whether it is held here or not."""
 
     context_tokens: int
     vocabulary: int = 0
     chats: bool = False
     tools: bool = False
+    calls: bool = False
+    schemas: bool = False
 
 
 class Busy(msgspec.Struct, frozen=True):

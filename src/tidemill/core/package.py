@@ -109,12 +109,12 @@ class Remote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `model` is what they call it, "" as here. Their key is in the environment's variable `key_env` or in the file
     `key_file`; `ca_file` signs their certificates, "" the usual authorities. Of OpenAI's protocol: whether the model
-    `generates`, `chats` and `embeds`; how many tokens prompt and answer may have; `extensions`: the upstreams take
-    vLLM's names beside OpenAI's; `tokenizes`: they tokenise, as vLLM does; `tokenizer`: a file beside this one by which
-    tokens are counted that they did not count, and texts tokenised. Of V2: `binary` tensors, else JSON. `tries_max`:
-    upstreams asked for one request; `retry_share`: of all requests, how many may be asked again. A sick upstream is
-    left alone for `pause_s` after `failures_max` in a row, or until it answers a look at its health, every `health_s`
-    (0: none).
+    `generates`, `chats` and `embeds`; whether its `tools` go there as they were asked (`native`) or are put into words
+    here; how many tokens prompt and answer may have; `extensions`: the upstreams take vLLM's names beside OpenAI's;
+    `tokenizes`: they tokenise, as vLLM does; `tokenizer`: a file beside this one by which tokens are counted that they
+    did not count, and texts tokenised. Of V2: `binary` tensors, else JSON. `tries_max`: upstreams asked for one
+    request; `retry_share`: of all requests, how many may be asked again. A sick upstream is left alone for `pause_s`
+    after `failures_max` in a row, or until it answers a look at its health, every `health_s` (0: none).
     """
 
     protocol: Literal["openai", "v2", "tfserving"]
@@ -126,6 +126,7 @@ class Remote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     generates: bool = True
     chats: bool = True
     embeds: bool = False
+    tools: Literal["native", "words"] = "native"
     context_tokens: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] = 131_072
     dimensions: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 0
     extensions: bool = False

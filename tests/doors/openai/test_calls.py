@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tidemill.core.generation import Delta
 from tidemill.doors.openai import calls
 from tidemill.doors.openai.tools import Tool, ToolUse
 from tidemill.doors.openai.wording import CLOSE, OPEN
@@ -28,7 +29,8 @@ SCRAP = st.sampled_from(
 def read(parts: list[str], use: ToolUse = AUTO) -> tuple[str, list[tuple[str, Any]]]:
     """The words, and the calls with their arguments."""
     reader = calls.reader(use)
-    events = [event for part in parts for event in reader.feed(part)] + list(reader.end())
+    deltas = [*(Delta(0, part) for part in parts), Delta(0, "", finish="stop")]
+    events = [event for delta in deltas for event in reader.take(delta)]
     words, made, told = "", [], dict[int, str]()
     for event in events:
         if isinstance(event, calls.Words):
@@ -88,6 +90,7 @@ def test_one_call_where_calls_side_by_side_are_not_wanted() -> None:
 
 def test_forced_call_that_was_cut_is_told_as_it_is() -> None:
     reader = calls.reader(ToolUse(AUTO.tools[:1], "named"))
-    told = [*reader.feed('{"a": '), *reader.end()]
+    told = list(reader.take(Delta(0, '{"a": ', finish="length")))
+    assert reader.finish(Delta(0, "", finish="length")) == "length"
     assert [each.text for each in told if isinstance(each, calls.Arguments)] == ['{"a": ']
     assert read(['{"name": "f", "argu'], ToolUse(AUTO.tools, "required")) == ('{"name": "f", "argu', [])

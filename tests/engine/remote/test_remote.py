@@ -23,14 +23,14 @@ from tidemill.core.errors import (
     RefusedModel,
     UpstreamFailed,
 )
-from tidemill.core.generation import Embed, Generate, Tokenise
+from tidemill.core.generation import CallDelta, Calling, Embed, Generate, Tokenise
 from tidemill.core.package import ModelConfig, ModelPackage, Remote
 from tidemill.core.package import Upstream as Wish
 from tidemill.core.request import InferenceRequest, Piece, Predict, Usage
 from tidemill.core.settings import Settings
 from tidemill.engine import remote
 from tidemill.engine.remote.model import RemoteModel
-from upstreams import DONE, SAID, STREAM, USAGE, Upstream, ok, reply, upstream, word
+from upstreams import DONE, SAID, STREAM, USAGE, Upstream, chunk, ok, reply, upstream, word
 
 GENERATE = Generate(prompt="The tide")
 BROKEN = [STREAM, word("mill")]
@@ -139,6 +139,21 @@ async def test_after_the_first_token_nobody_else_is_asked_and_the_break_is_told(
                 await anext(pieces)
         assert heard == ["mill"]
         assert two.asked == 0
+
+
+async def test_a_call_that_has_begun_is_said_as_words_are() -> None:
+    """Goal: no call is made twice. Method: both upstreams break off, before a call and within it."""
+    begun = chunk(tool_calls=[{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}}])
+    work = Generate(messages=({"role": "user", "content": "hi"},), calling=Calling())
+    async with gateway(2) as (model, (one, two)):
+        one.says = [STREAM, chunk(role="assistant", content=None)]
+        two.says = [STREAM, begun]
+        async with model.run(request(work)) as pieces:
+            (delta,) = (await anext(pieces)).deltas
+            assert delta.calls == (CallDelta(0, "a", "f", "{"),)
+            with pytest.raises(UpstreamFailed, match="upstream 2 of model 'm' ended in the middle of its answer"):
+                await anext(pieces)
+        assert (one.asked, two.asked) == (1, 1)
 
 
 async def test_refusal_is_the_callers_and_is_not_asked_again() -> None:

@@ -20,11 +20,12 @@ from tidemill.core.errors import (
     UpstreamFailed,
     WrongValue,
 )
-from tidemill.core.generation import Constraint, Delta, Embed, Generate, Sampling
+from tidemill.core.generation import CallDelta, Calling, Constraint, Delta, Embed, Generate, Sampling
 from tidemill.core.package import Remote, Upstream
 from tidemill.core.request import Usage
 from tidemill.core.streamed import EVENT_BYTES_MAX
 from tidemill.engine.remote import openai
+from tidemill.engine.remote.calls import Calls
 from tidemill.engine.remote.http import judge
 from tidemill.engine.remote.upstreams import Reply
 from tidemill.engine.remote.words import Said
@@ -96,16 +97,59 @@ def test_constraints_are_handed_on_or_refused() -> None:
     }
 
 
-def test_tools_are_refused_rather_than_dropped() -> None:
-    with pytest.raises(NotOffered):
-        body(Generate(messages=({"role": "user", "content": "hi"},), tools=({"type": "function"},)))
+def test_what_was_not_said_of_functions_is_not_said_to_the_upstream() -> None:
+    tools = ({"type": "function", "function": {"name": "f"}},)
+    messages = ({"role": "user", "content": "hi"},)
+    plain = body(Generate(messages=messages, tools=tools, calling=Calling()))
+    assert plain["tools"] == list(tools)
+    assert not plain.keys() & {"tool_choice", "parallel_tool_calls"}
+    named = body(Generate(messages=messages, tools=tools, calling=Calling("named", "f", parallel=False)))
+    assert named["tool_choice"] == {"type": "function", "function": {"name": "f"}}
+    assert named["parallel_tool_calls"] is False
+
+
+def call(**told: Any) -> dict[str, Any]:
+    return {"type": "function", **told}
+
+
+def test_calls_are_numbered_as_they_begin_however_servers_number_them() -> None:
+    f, g = {"name": "f", "arguments": ""}, {"name": "g", "arguments": "{}"}
+    begun = (CallDelta(0, "a", "f"), CallDelta(1, "b", "g", "{}"))
+    for first, second in ((0, 1), (1, 0), (4, 7), (0, 0), (None, None)):
+        places = [{} if index is None else {"index": index} for index in (first, second)]
+        calls = Calls()
+        made = calls.take([call(**places[0], id="a", function=f)])
+        made += calls.take([call(**places[1], id="b", function=g)])
+        assert made == begun
+    assert calls.take([{"function": {"arguments": "x"}}]) == (CallDelta(1, arguments="x"),)
+    assert calls.take(None) == ()
+
+
+def test_name_and_id_that_are_told_again_begin_nothing() -> None:
+    calls = Calls()
+    for arguments in ("{", "}"):
+        (told,) = calls.take([call(index=0, id="a", function={"name": "f", "arguments": arguments})])
+        assert (told.call, told.arguments) == (0, arguments)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        7, [7], [{}], [{"index": True, "function": {"name": "f"}}], [{"index": 0, "id": 7, "function": {"name": "f"}}],
+        [{"index": 0, "function": 7}], [{"index": 0, "function": {"name": ["f"]}}],
+        [{"index": index, "id": str(index), "function": {"name": "f"}} for index in range(1025)],
+    ],
+)  # fmt: skip
+def test_what_is_no_call_is_the_upstreams_failure(told: Any) -> None:
+    with pytest.raises(UpstreamFailed):
+        openai.Said(1).take(event(choices=[{"index": 0, "delta": {"tool_calls": told}}]))
 
 
 def test_chunks_become_deltas_and_the_last_one_tells_the_usage() -> None:
     said = openai.Said(2)
     assert said.take(event(choices=[{"index": 0, "delta": {"role": "assistant", "content": ""}}])) == ()
     assert said.take(event(choices=[{"index": 1, "delta": {"content": "ß"}}], usage=None)) == (Delta(1, "ß"),)
-    for index, (told, finish) in enumerate([("length", "length"), ("content_filter", "stop")]):
+    for index, (told, finish) in enumerate([("length", "length"), ("eos", "stop")]):
         (delta,) = said.take(event(choices=[{"index": index, "delta": {}, "finish_reason": told}]))
         assert delta == Delta(index, "", finish=finish)  # type: ignore[arg-type]
     assert said.complete

@@ -1,7 +1,7 @@
 """Finds calls of functions in what a model says, while it says it. Pure; one reader for each choice.
 
-A reader is fed the words as they come and gives events: words for people, and calls, in order. What only looked like a
-call is given back as words.
+A reader takes what comes and gives events: words for people, and calls, in order. What only looked like a call is given
+back as words. A model that makes calls by itself tells them apart from its words.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+from tidemill.core.generation import Delta, Finish
 from tidemill.doors.openai.tools import ToolUse
 from tidemill.doors.openai.wording import CLOSE, OPEN
 
@@ -46,13 +47,15 @@ class Reader(Protocol):
 
     calls: int
 
-    def feed(self, text: str) -> Iterator[Event]: ...
+    def take(self, delta: Delta) -> Iterator[Event]: ...
 
-    def end(self) -> Iterator[Event]:
-        """The model has said its last."""
+    def finish(self, delta: Delta) -> Finish:
+        """Why the choice ended that `delta` is the last of."""
 
 
 def reader(use: ToolUse) -> Reader:
+    if use.calling is not None:
+        return Told()
     if use.how == "none":
         return Plain()
     if use.how == "auto":
@@ -64,25 +67,61 @@ def call_id() -> str:
     return f"call_{os.urandom(12).hex()}"
 
 
-class Plain:
-    """Words, nothing else."""
+class Told:
+    """Calls as the model tells them."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def take(self, delta: Delta) -> Iterator[Event]:
+        if delta.text:
+            yield Words(delta.text)
+        for each in delta.calls:
+            if each.call == self.calls:
+                self.calls += 1
+                yield Begun(each.call, each.call_id or call_id(), each.name)
+            if each.arguments:
+                yield Arguments(each.call, each.arguments)
+
+    def finish(self, delta: Delta) -> Finish:
+        return delta.finish
+
+
+class _OfWords:
+    """Calls are to be found in the words."""
 
     calls = 0
+
+    def take(self, delta: Delta) -> Iterator[Event]:
+        yield from self.feed(delta.text)
+        if delta.finish:
+            yield from self.end()
+
+    def finish(self, delta: Delta) -> Finish:
+        """One that was cut is told as such, call or not: its arguments may be cut, too."""
+        return "tool_calls" if delta.finish == "stop" and self.calls else delta.finish
+
+    def feed(self, text: str) -> Iterator[Event]:
+        raise NotImplementedError
+
+    def end(self) -> Iterator[Event]:
+        """The model has said its last."""
+        return iter(())
+
+
+class Plain(_OfWords):
+    """Words, nothing else."""
 
     def feed(self, text: str) -> Iterator[Event]:
         if text:
             yield Words(text)
 
-    def end(self) -> Iterator[Event]:
-        return iter(())
 
-
-class Named:
+class Named(_OfWords):
     """All of it is the arguments of one call."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self.calls = 0
 
     def feed(self, text: str) -> Iterator[Event]:
         if not text:
@@ -92,17 +131,13 @@ class Named:
             yield Begun(0, call_id(), self._name)
         yield Arguments(0, text)
 
-    def end(self) -> Iterator[Event]:
-        return iter(())
 
-
-class Chosen:
+class Chosen(_OfWords):
     """All of it is one call, with its name; told when whole."""
 
     def __init__(self, use: ToolUse) -> None:
         self._names = {tool.name for tool in use.tools}
         self._text = ""
-        self.calls = 0
 
     def feed(self, text: str) -> Iterator[Event]:
         self._text += text
@@ -118,7 +153,7 @@ class Chosen:
         yield Arguments(0, found[0][1])
 
 
-class Tagged:
+class Tagged(_OfWords):
     """Words, with calls between tags among them. White space around calls is nobody's."""
 
     def __init__(self, use: ToolUse) -> None:
@@ -127,7 +162,6 @@ class Tagged:
         self._text = ""
         self._inside = False
         self._blank = ""
-        self.calls = 0
 
     def feed(self, text: str) -> Iterator[Event]:
         self._text += text

@@ -30,7 +30,7 @@ class Chat:
 
     @property
     def shaped_by(self) -> str:
-        return "response_format" if self.use.how in ("none", "auto") else "tools"
+        return "tools" if self.use.forced else "response_format"
 
     def whole(self, about: About, told: Sequence[Whole]) -> Any:
         generate = self.works[0]
@@ -56,11 +56,11 @@ def read(fields: Fields, speaks: Speaks, limits: Limits) -> Chat:
     """Raises the errors of `Fields`, each with its `param`."""
     if not speaks.chats:
         raise NotOffered("this model has no template for chat: ask it at /v1/completions", param="model")
-    told = messages.read(fields)
+    told = messages.read(fields, speaks)
     stream = fields.flag("stream", False)
     with_usage = include_usage(fields, stream)
-    use = tools.read(fields, flat=False)
-    wanted = formats.constraint(fields.record("response_format"), nested=True)
+    use = tools.read(fields, flat=False, speaks=speaks)
+    wanted = formats.constraint(fields.record("response_format"), nested=True, speaks=speaks)
     talk.check_apart(use, wanted, "response_format")
     logprobs = _logprobs(fields)
     how = sampling.read(fields, speaks, MAX_TOKENS, logprobs)
@@ -102,13 +102,11 @@ class _Choice:
         self.finish = ""
 
     def take(self, delta: Delta) -> None:
-        for each in self.reader.feed(delta.text):
+        for each in self.reader.take(delta):
             self._add(each)
         self.logprobs += tokens_told(delta)
         if delta.finish:
-            for each in self.reader.end():
-                self._add(each)
-            self.finish = finish_of(delta, self.reader)
+            self.finish = self.reader.finish(delta)
 
     def _add(self, told: calls.Event) -> None:
         if isinstance(told, calls.Words):
@@ -130,13 +128,6 @@ class _Choice:
             message["tool_calls"] = self.calls
         shown = {"content": self.logprobs, "refusal": None} if logprobs else None
         return {"index": index, "message": message, "logprobs": shown, "finish_reason": self.finish}
-
-
-def finish_of(delta: Delta, reader: calls.Reader) -> str:
-    """Why a choice ended. One that was cut is told as such, call or not: its arguments may be cut, too."""
-    if delta.finish == "stop" and reader.calls:
-        return "tool_calls"
-    return delta.finish
 
 
 def tokens_told(delta: Delta) -> list[dict[str, Any]]:
@@ -172,7 +163,7 @@ class Chunks:
 
     def told(self, work: int, delta: Delta) -> bytes:
         reader = self._readers[delta.choice]
-        events = [*reader.feed(delta.text), *(reader.end() if delta.finish else ())]
+        events = list(reader.take(delta))
         parts = [self._chunk(delta.choice, _delta(each)) for each in events]
         if delta.logprobs:  # beside the words that they made, which may come later
             shown = {"content": tokens_told(delta), "refusal": None}
@@ -181,7 +172,7 @@ class Chunks:
             else:
                 parts.append(self._chunk(delta.choice, {}, logprobs=shown))
         if delta.finish:
-            parts.append(self._chunk(delta.choice, {}, finish_of(delta, reader)))
+            parts.append(self._chunk(delta.choice, {}, reader.finish(delta)))
         return b"".join(parts)
 
     def end(self, usage: Usage) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tidemill.core.generation import Constraint
+from tidemill.core.generation import Constraint, Speaks
 from tidemill.doors.openai.bounds import NAME_CHARACTERS_MAX, TOOL_TEXT_MAX
 from tidemill.doors.openai.fields import Fields
 from tidemill.doors.openai.schema import text_of
@@ -10,7 +10,7 @@ from tidemill.doors.openai.schema import text_of
 KINDS = ("text", "json_object", "json_schema")
 
 
-def constraint(given: Fields | None, nested: bool) -> Constraint | None:
+def constraint(given: Fields | None, nested: bool, speaks: Speaks) -> Constraint | None:
     """`nested`: the schema lies in `json_schema`, as chat has it, not beside `type`, as responses do."""
     if given is None:
         return None
@@ -24,17 +24,21 @@ def constraint(given: Fields | None, nested: bool) -> Constraint | None:
         if nested:
             given.needed("json_schema")
             holder = given.record("json_schema") or given
-        found = _schema(holder)
+        found = _schema(holder, speaks)
         if holder is not given:
             holder.end()
     given.end()
     return found
 
 
-def _schema(holder: Fields) -> Constraint:
+def _schema(holder: Fields, speaks: Speaks) -> Constraint:
     holder.needed("name")
-    holder.text("name", NAME_CHARACTERS_MAX)
-    holder.text("description", TOOL_TEXT_MAX)
-    holder.flag("strict", False)  # every schema is followed strictly
+    name = holder.text("name", NAME_CHARACTERS_MAX) or ""
+    description = holder.text("description", TOOL_TEXT_MAX) or ""
+    strict = holder.flag("strict", False)
     holder.needed("schema")
-    return Constraint("json_schema", text_of(holder.take("schema"), holder.place("schema")))
+    text = text_of(holder.take("schema"), holder.place("schema"), held=not speaks.schemas)
+    if not speaks.schemas:
+        return Constraint("json_schema", text)  # every schema is followed strictly, whatever it is called
+    said = None if holder.values.get("strict") is None else strict
+    return Constraint("json_schema", text, name, description, said)

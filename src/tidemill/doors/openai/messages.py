@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from tidemill.core.errors import MissingInput, NotOffered, WrongDatatype, WrongValue
+from tidemill.core.generation import Speaks
 from tidemill.core.text import short
 from tidemill.doors.openai.bounds import MESSAGES_MAX, NAME_CHARACTERS_MAX, PARTS_MAX, TEXT_MAX, TOOL_CALLS_MAX
 from tidemill.doors.openai.fields import Fields
@@ -14,36 +15,47 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 TEXT_PARTS = ("text", "input_text", "output_text")
 
 
-def read(fields: Fields) -> tuple[dict[str, Any], ...]:
-    """Each with `role` and `content`, a string; an assistant's calls have their arguments as objects."""
+def read(fields: Fields, speaks: Speaks) -> tuple[dict[str, Any], ...]:
+    """Each with `role` and `content`, a string; an assistant's calls have their arguments as objects.
+
+    For a model that makes calls by itself they are as they were asked, but for texts in parts, which are joined."""
     fields.needed("messages")
     found: list[dict[str, Any]] = []
     called: set[str] = set()
     for given in fields.records("messages", MESSAGES_MAX, 1):
         given.needed("role")
         role = given.word("role", ROLES, "")
-        message: dict[str, Any] = {"role": "system" if role == "developer" else role}
-        given.text("name", NAME_CHARACTERS_MAX)
+        message: dict[str, Any] = {"role": role_for(role, speaks)}
+        name = given.text("name", NAME_CHARACTERS_MAX)
+        if name and speaks.calls:
+            message["name"] = name
         if role == "assistant":
             given.refuse("audio", "this model neither hears nor speaks aloud")
             given.refuse("function_call", "it is called tool_calls now")
-            given.text("refusal", TEXT_MAX)
+            refusal = given.text("refusal", TEXT_MAX)
+            if refusal and speaks.calls:
+                message["refusal"] = refusal
             given.ignore("parsed", "annotations")  # as OpenAI's client keeps our answers
-            calls = _calls(given)
+            calls = _calls(given, speaks)
             called |= {call["id"] for call in calls}
             if calls:
                 message["tool_calls"] = calls
         if role == "tool":
             message["tool_call_id"] = _answered(given, called)
         if given.take("content") is None:
-            if "tool_calls" not in message:
+            if "tool_calls" not in message and "refusal" not in message:
                 raise MissingInput(f"{given.place('content')} is missing", param=given.place("content"))
-            message["content"] = ""
+            message["content"] = None if speaks.calls else ""
         else:
             message["content"] = content(given, "content")
         given.end()
         found.append(message)
     return tuple(found)
+
+
+def role_for(role: str, speaks: Speaks) -> str:
+    """As the model knows it: templates know no developer."""
+    return "system" if role == "developer" and not speaks.calls else role
 
 
 def content(fields: Fields, name: str) -> str:
@@ -68,7 +80,7 @@ def content(fields: Fields, name: str) -> str:
     return "".join(texts)
 
 
-def _calls(given: Fields) -> list[dict[str, Any]]:
+def _calls(given: Fields, speaks: Speaks) -> list[dict[str, Any]]:
     calls = []
     for call in given.records("tool_calls", TOOL_CALLS_MAX):
         call.needed("id")
@@ -78,7 +90,7 @@ def _calls(given: Fields) -> list[dict[str, Any]]:
         function = call.record("function") or call
         function.needed("name")
         name = function.text("name", NAME_CHARACTERS_MAX) or ""
-        arguments = arguments_of(function)
+        arguments = arguments_of(function, speaks)
         call_id = call.text("id", NAME_CHARACTERS_MAX) or ""
         calls.append({"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}})
         call.ignore("index")  # as streams tell it
@@ -86,10 +98,13 @@ def _calls(given: Fields) -> list[dict[str, Any]]:
     return calls
 
 
-def arguments_of(function: Fields) -> dict[str, Any]:
+def arguments_of(function: Fields, speaks: Speaks) -> dict[str, Any] | str:
+    """As an object; as the text that it was for a model that makes calls by itself, which may make wrong ones."""
     text = function.text("arguments", TEXT_MAX) or "{}"
     function.ignore("parsed_arguments")  # as OpenAI's client keeps our answers
     function.end()
+    if speaks.calls:
+        return text
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -8,7 +8,7 @@ from tidemill.core.generation import Delta
 from tidemill.core.request import Usage
 from tidemill.doors.openai import calls
 from tidemill.doors.openai.asked import About, named_event
-from tidemill.doors.openai.responses import Output, Response
+from tidemill.doors.openai.responses import CUT, Output, Response
 
 
 class Events:
@@ -43,7 +43,7 @@ class Events:
         return b"".join(parts)
 
     def end(self, usage: Usage) -> bytes:
-        kind = "incomplete" if self._output.finish == "length" else "completed"
+        kind = "incomplete" if self._output.finish in CUT else "completed"
         return self._response(f"response.{kind}", "", usage)
 
     def _added(self, item: dict[str, Any]) -> list[bytes]:

@@ -19,6 +19,9 @@ from tidemill.doors.openai.bounds import MESSAGES_MAX, NAME_CHARACTERS_MAX, TEXT
 from tidemill.doors.openai.common import harmless
 from tidemill.doors.openai.fields import Fields
 
+CUT = {"length": "max_output_tokens", "content_filter": "content_filter"}
+"""How an answer ended that is not whole -> why, in the words of a response."""
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -31,7 +34,7 @@ class Response:
 
     @property
     def shaped_by(self) -> str:
-        return "text.format" if self.use.how in ("none", "auto") else "tools"
+        return "tools" if self.use.forced else "text.format"
 
     def whole(self, about: About, told: Sequence[Whole]) -> Any:
         grown = Output(self.use, about.request_id)
@@ -46,7 +49,7 @@ class Response:
 
     def told(self, about: About, output: Output, usage: Usage | None, status: str = "") -> dict[str, Any]:
         """The response as it is now; `status` where it has not ended."""
-        cut = output.finish == "length"
+        cut = CUT.get(output.finish)
         status = status or ("incomplete" if cut else "completed")
         return {
             "id": f"resp_{about.request_id}",
@@ -54,7 +57,7 @@ class Response:
             "created_at": about.created_s,
             "status": status,
             "error": None,
-            "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
+            "incomplete_details": {"reason": cut} if status == "incomplete" else None,
             "model": about.model,
             "output": output.items,
             **self.echoed,
@@ -80,12 +83,11 @@ class Output:
 
     def take(self, delta: Delta) -> list[tuple[calls.Event, dict[str, Any], bool]]:
         """What happened: the event, its item, and whether that is a new one."""
-        told = [*self.reader.feed(delta.text), *(self.reader.end() if delta.finish else ())]
-        happened = [(each, *self._add(each)) for each in told]
+        happened = [(each, *self._add(each)) for each in self.reader.take(delta)]
         if delta.finish:
             self.finish = delta.finish
             for item in self.items:
-                item["status"] = "incomplete" if delta.finish == "length" and item is self.items[-1] else "completed"
+                item["status"] = "incomplete" if delta.finish in CUT and item is self.items[-1] else "completed"
         return happened
 
     def begin_message(self) -> dict[str, Any]:
@@ -139,14 +141,14 @@ def read(fields: Fields, speaks: Speaks, limits: Limits) -> Response:
     if not speaks.chats:
         raise NotOffered("this model has no template for chat: ask it at /v1/completions", param="model")
     stream = fields.flag("stream", False)
-    use = tools.read(fields, flat=True)
-    told = _messages(fields)
+    use = tools.read(fields, flat=True, speaks=speaks)
+    told = _messages(fields, speaks)
     if not told:
         raise fields.wrong("input", "holds no message")
     text = fields.record("text")
     wanted = None
     if text is not None:
-        wanted = formats.constraint(text.record("format"), nested=False)
+        wanted = formats.constraint(text.record("format"), nested=False, speaks=speaks)
         text.refuse("verbosity", "how much a model says is its own", "medium")
         text.end()
     talk.check_apart(use, wanted, "text.format")
@@ -188,7 +190,7 @@ def _refuse(fields: Fields) -> None:
     fields.refuse("top_logprobs", "logprobs are told at /v1/chat/completions", 0)
 
 
-def _messages(fields: Fields) -> tuple[dict[str, Any], ...]:
+def _messages(fields: Fields, speaks: Speaks) -> tuple[dict[str, Any], ...]:
     """`instructions` and `input` as the messages of a chat."""
     found: list[dict[str, Any]] = []
     instructions = fields.text("instructions", TEXT_MAX)
@@ -205,9 +207,9 @@ def _messages(fields: Fields) -> tuple[dict[str, Any], ...]:
         kind = item.take("type") or "message"
         item.ignore("id", "status")  # as our own answers have them
         if kind == "message":
-            found.append(_message(item))
+            found.append(_message(item, speaks))
         elif kind == "function_call":
-            _call(item, found, called)
+            _call(item, found, called, speaks)
         elif kind == "function_call_output":
             found.append(_output(item, called))
         else:
@@ -219,26 +221,26 @@ def _messages(fields: Fields) -> tuple[dict[str, Any], ...]:
     return tuple(found)
 
 
-def _message(item: Fields) -> dict[str, Any]:
+def _message(item: Fields, speaks: Speaks) -> dict[str, Any]:
     item.needed("role")
     role = item.word("role", messages.ROLES[:-1], "")
     item.needed("content")
     item.ignore("phase")
-    return {"role": "system" if role == "developer" else role, "content": messages.content(item, "content")}
+    return {"role": messages.role_for(role, speaks), "content": messages.content(item, "content")}
 
 
-def _call(item: Fields, found: list[dict[str, Any]], called: set[str]) -> None:
+def _call(item: Fields, found: list[dict[str, Any]], called: set[str], speaks: Speaks) -> None:
     """Calls that follow one another, or a message of the assistant's, are one message's."""
     for name in ("call_id", "name"):
         item.needed(name)
     call_id, name = (item.text(each, NAME_CHARACTERS_MAX) or "" for each in ("call_id", "name"))
-    arguments = messages.arguments_of(item)
+    arguments = messages.arguments_of(item, speaks)
     call = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
     called.add(call_id)
     if found and found[-1]["role"] == "assistant":
         found[-1].setdefault("tool_calls", []).append(call)
     else:
-        found.append({"role": "assistant", "content": "", "tool_calls": [call]})
+        found.append({"role": "assistant", "content": None if speaks.calls else "", "tool_calls": [call]})
 
 
 def _output(item: Fields, called: set[str]) -> dict[str, Any]:

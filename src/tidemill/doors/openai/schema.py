@@ -19,6 +19,8 @@ SCHEMA_DEPTH_MAX: Final = 32
 SCHEMA_PARTS_MAX: Final = 4096
 """Subschemas, those behind a `$ref` counted each time that it is named."""
 ENUM_MAX: Final = 1024
+LEVELS_A_SCHEMA: Final = 2
+"""A schema lies in `properties` or in a list, and that in the schema above."""
 _RANGES = (
     ("minimum", "maximum"), ("exclusiveMinimum", "exclusiveMaximum"), ("minLength", "maxLength"),
     ("minItems", "maxItems"), ("minProperties", "maxProperties"),
@@ -26,9 +28,10 @@ _RANGES = (
 _COUNTS = tuple(word for pair in _RANGES[2:] for word in pair)
 
 
-def text_of(schema: Any, param: str) -> str:
+def text_of(schema: Any, param: str, held: bool = True) -> str:
     """The schema as JSON, once it is found good. Raises `WrongDatatype`, `WrongValue`, and `NotOffered` for a keyword
-    that no answer is held to, all with a `param`."""
+    that no answer is held to, all with a `param`. Where it is not `held` here but by another server, that judges it:
+    then its size and its depth alone are bounded."""
     if not isinstance(schema, dict):
         raise WrongDatatype(f"{param} is {short(schema)}, expected a JSON Schema, an object", param=param)
     try:
@@ -37,9 +40,24 @@ def text_of(schema: Any, param: str) -> str:
         raise WrongValue(f"{param} is nested too deep, or holds what JSON cannot", param=param) from error
     if len(text) > SCHEMA_BYTES_MAX:
         raise WrongValue(f"{param} has {len(text)} characters, at most {SCHEMA_BYTES_MAX} are taken", param=param)
-    _Judge(schema, param).judge(schema, param, 0, ())
-    normal(schema, param)
+    if held:
+        _Judge(schema, param).judge(schema, param, 0, ())
+        normal(schema, param)
+    elif _levels(schema) > SCHEMA_DEPTH_MAX * LEVELS_A_SCHEMA:
+        raise WrongValue(f"{param} is nested deeper than {SCHEMA_DEPTH_MAX} schemas", param=param)
     return text
+
+
+def _levels(value: Any) -> int:
+    """How deep objects and lists lie in one another."""
+    most, waiting = 0, [(value, 1)]
+    while waiting:
+        each, depth = waiting.pop()
+        below = each.values() if isinstance(each, dict) else each if isinstance(each, list) else None
+        if below is not None:
+            most = max(most, depth)
+            waiting += [(further, depth + 1) for further in below]
+    return most
 
 
 class _Judge:

@@ -12,7 +12,7 @@ from tidemill.doors.openai.tools import ToolUse
 
 def check_apart(use: ToolUse, wanted: Constraint | None, param: str) -> None:
     """Raises `NotOffered` where the words must be of a form, which `param` names, and may be a call all the same."""
-    if wanted is not None and use.how == "auto":
+    if wanted is not None and use.how == "auto" and use.calling is None:
         raise NotOffered(
             f"{param} and tools that may be called cannot both hold; set tool_choice to none or required", param=param
         )
@@ -33,4 +33,5 @@ def generate(
         choices=choices,
         sampling=how,
         constraint=use.constraint() or wanted,
+        calling=use.calling,
     )

@@ -43,8 +43,8 @@ def tokenize(fields: Fields, speaks: Speaks) -> Tokens:
             raise WrongValue("prompt and messages are both given, one of them is taken", param="prompt")
         if not speaks.chats:
             raise NotOffered("this model has no template for chat: send prompt", param="messages")
-        told = messages.read(fields)
-        use = tools.read(fields, flat=False)
+        told = messages.read(fields, speaks)
+        use = tools.read(fields, flat=False, speaks=speaks)
         fields.end()
         plain = told if speaks.tools else wording.worded(told, use)
         offered = tuple(tool.told() for tool in use.offered) if speaks.tools else ()

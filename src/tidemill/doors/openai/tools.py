@@ -1,4 +1,4 @@
-"""The functions that a model may call, and which of them it must: read, put into words and into a schema. Pure."""
+"""The functions that a model may call, and which of them it must: read, and put into a schema. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tidemill.core.errors import NotOffered, WrongDatatype, WrongValue
-from tidemill.core.generation import Constraint
+from tidemill.core.generation import Calling, Constraint, Speaks
 from tidemill.core.text import short
 from tidemill.doors.openai.bounds import TOOL_TEXT_MAX, TOOLS_MAX
 from tidemill.doors.openai.fields import Fields
@@ -20,35 +20,43 @@ NOTHING: dict[str, Any] = {"type": "object", "properties": {}, "additionalProper
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function; `parameters` is the JSON Schema of its arguments, `strict` as it was given."""
+    """A function; `parameters` is the JSON Schema of its arguments, `asked` all that was said of it."""
 
     name: str
     description: str
     parameters: dict[str, Any]
+    asked: dict[str, Any] | None = None
 
     def told(self) -> dict[str, Any]:
         """In OpenAI's words, as templates take it."""
         function = {"name": self.name, "description": self.description, "parameters": self.parameters}
-        return {"type": "function", "function": function}
+        return {"type": "function", "function": self.asked or function}
 
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
     """What a request may call. `how` is `none` (calls are not looked for), `auto` (the model chooses), `required` (one
-    of `tools` is called) or `named` (the one of `tools` is called)."""
+    of `tools` is called) or `named` (the one of `tools` is called). `calling` is all that was asked, for a model that
+    makes calls by itself."""
 
     tools: tuple[Tool, ...] = ()
     how: Literal["none", "auto", "required", "named"] = "none"
     parallel: bool = True
+    calling: Calling | None = None
 
     @property
     def offered(self) -> tuple[Tool, ...]:
         """Those that the model is told of."""
-        return () if self.how == "none" else self.tools
+        return () if self.how == "none" and self.calling is None else self.tools
+
+    @property
+    def forced(self) -> bool:
+        """Whether the words must be a call."""
+        return self.calling is None and self.how in ("required", "named")
 
     def constraint(self) -> Constraint | None:
         """What the words must be so that they are a call, None where they need not be."""
-        if self.how not in ("required", "named"):
+        if not self.forced:
             return None
         if len(self.tools) == 1:
             return Constraint("json_schema", json.dumps(self.tools[0].parameters, ensure_ascii=False))
@@ -60,31 +68,42 @@ class ToolUse:
         return Constraint("json_schema", json.dumps(schema, ensure_ascii=False))
 
 
-def read(fields: Fields, flat: bool) -> ToolUse:
+def read(fields: Fields, flat: bool, speaks: Speaks) -> ToolUse:
     """`flat`: a function's name lies beside its `type`, as responses have it, not within `function`."""
-    tools = tuple(_tool(each, flat) for each in fields.records("tools", TOOLS_MAX))
+    tools = tuple(_tool(each, flat, speaks) for each in fields.records("tools", TOOLS_MAX))
     names = [tool.name for tool in tools]
     for index, name in enumerate(names):
         if name in names[:index]:
             place = f"tools[{index}]{'' if flat else '.function'}.name"
             raise WrongValue(f"{place} is {name!r}, as another function is", param=place)
     parallel = fields.flag("parallel_tool_calls", True)
+    choice, name = _choice(fields, flat, names)
+    how = choice or "auto"
+    if speaks.calls:
+        given = None if fields.values.get("parallel_tool_calls") is None else parallel
+        return ToolUse(tools, how if tools else "none", parallel, Calling(choice, name, given))
+    return ToolUse(tuple(tool for tool in tools if not name or tool.name == name), how if tools else "none", parallel)
+
+
+def _choice(
+    fields: Fields, flat: bool, names: list[str]
+) -> tuple[Literal["", "none", "auto", "required", "named"], str]:
+    """`tool_choice`, "" where it is left out, and the name of the function that it means."""
     choice = fields.take("tool_choice")
     if choice is None:
-        return ToolUse(tools, "auto" if tools else "none", parallel)
-    if choice in ("none", "auto") and isinstance(choice, str):
-        return ToolUse(tools, "auto" if choice == "auto" and tools else "none", parallel)
-    if not tools:
+        return "", ""
+    if choice in ("none", "auto"):
+        return choice, ""
+    if not names:
         raise WrongValue("tool_choice wants a call, and there are no tools", param="tool_choice")
     if choice == "required":
-        return ToolUse(tools, "required", parallel)
+        return "required", ""
     if isinstance(choice, str):
         raise fields.wrong("tool_choice", f"is {short(choice)}, expected none, auto, required or a function")
     name = _chosen(Fields(choice, "tool_choice", fields.lax), flat)
-    chosen = tuple(tool for tool in tools if tool.name == name)
-    if not chosen:
+    if name not in names:
         raise WrongValue(f"tool_choice names {short(name)}, the tools are {short(names)}", param="tool_choice")
-    return ToolUse(chosen, "named", parallel)
+    return "named", name
 
 
 def _chosen(choice: Fields, flat: bool) -> str:
@@ -94,7 +113,7 @@ def _chosen(choice: Fields, flat: bool) -> str:
     return name
 
 
-def _tool(given: Fields, flat: bool) -> Tool:
+def _tool(given: Fields, flat: bool, speaks: Speaks) -> Tool:
     function = _function(given, flat)
     name = function.text("name", 64) or ""
     if not _NAME.fullmatch(name):
@@ -105,12 +124,15 @@ def _tool(given: Fields, flat: bool) -> Tool:
     if parameters is None:
         parameters = NOTHING
     place = function.place("parameters")
-    text_of(parameters, place)
+    text_of(parameters, place, held=not speaks.calls)
     if parameters.get("type", "object") != "object":
         raise WrongDatatype(f"{place}.type is {short(parameters['type'])}, expected object", param=f"{place}.type")
-    parameters = {"type": "object", **parameters}
     _end(function, given)
-    return Tool(name, description, parameters)
+    asked = None
+    if speaks.calls:
+        words = ("name", "description", "parameters", "strict")
+        asked = {each: function.values[each] for each in words if function.values.get(each) is not None}
+    return Tool(name, description, {"type": "object", **parameters}, asked)
 
 
 def _function(given: Fields, flat: bool) -> Fields:

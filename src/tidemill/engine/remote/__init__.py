@@ -52,7 +52,8 @@ async def load(package: ModelPackage, settings: Settings) -> RemoteModel:
             signature = await _signature(wish, upstreams)
         elif speaking and wish.generates:
             context = await _context_tokens(wish, upstreams)
-            speaks = Speaks(context, counting.vocabulary, chats=wish.chats)
+            calls = wish.chats and wish.tools == "native"
+            speaks = Speaks(context, counting.vocabulary, wish.chats, tools=calls, calls=calls, schemas=wish.chats)
         return RemoteModel(package.name, wish, upstreams, counting, speaks, signature)
     except BaseException:
         await upstreams.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 
 from tidemill.core.errors import NotOffered, RefusedModel
 from tidemill.core.generation import Embed, Generate, Tokenise
@@ -46,12 +47,15 @@ class Counting:
         return -(-len(text.encode("utf-8", "replace")) // BYTES_A_TOKEN)
 
     def prompt(self, work: Generate | Embed) -> int:
-        """Of messages, their words and their roles."""
+        """Of messages, their words, their roles and what they may call or called."""
         if isinstance(work, Embed):
             return sum(map(self.text, work.texts)) + sum(map(len, work.tokens))
         if work.tokens:
             return len(work.tokens)
-        return self.text("\n".join(_words(each) for each in work.messages) if work.messages else work.prompt)
+        if not work.messages:
+            return self.text(work.prompt)
+        tools = [orjson.dumps(each).decode() for each in work.tools]
+        return self.text("\n".join([*tools, *(_words(each) for each in work.messages)]))
 
     def tokenised(self, work: Tokenise) -> Array | str:
         """Tokens of a text, or the text of tokens. Raises `NotOffered` without a tokenizer, and for messages."""
@@ -66,4 +70,5 @@ def _words(message: Mapping[str, Any]) -> str:
     content = message.get("content") or ""
     if isinstance(content, Sequence) and not isinstance(content, str):
         content = " ".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
-    return f"{message.get('role', '')}\n{content}"
+    calls = [f"{call['function']['name']}{call['function']['arguments']}" for call in message.get("tool_calls", ())]
+    return "\n".join([message.get("role", ""), content, *calls])

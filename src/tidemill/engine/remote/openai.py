@@ -10,11 +10,12 @@ import numpy as np
 import orjson
 
 from tidemill.core.errors import NotOffered, PromptTooLong, RefusedByEngine, TidemillError, UpstreamFailed
-from tidemill.core.generation import Constraint, Delta, Embed, Finish, Generate, Sampling, Tokenise
+from tidemill.core.generation import Calling, Constraint, Delta, Embed, Finish, Generate, Sampling, Tokenise
 from tidemill.core.package import Remote
 from tidemill.core.request import Usage
 from tidemill.core.tensor import Array
 from tidemill.core.text import short
+from tidemill.engine.remote.calls import Calls
 from tidemill.engine.remote.http import Asking, decoded
 
 MODELS: Final = "/v1/models"
@@ -22,8 +23,12 @@ DONE: Final = b"[DONE]"
 TOKENS_MAX: Final = 10**9
 """More than this is no count that an upstream means."""
 UNKNOWN_TOKEN: Final = -1
-FINISHES: Final[dict[str, Finish]] = {"length": "length", "tool_calls": "tool_calls"}
-"""All others (`stop`, `content_filter`, what servers made up) mean that the model has said all that it will."""
+FINISHES: Final[dict[str, Finish]] = {
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "content_filter": "content_filter",
+}
+"""All others (`stop`, what servers made up) mean that the model has said all that it will."""
 
 
 def asking(model: str, work: Generate, wish: Remote) -> Asking:
@@ -35,7 +40,9 @@ def asking(model: str, work: Generate, wish: Remote) -> Asking:
     else:
         body["prompt"] = list(work.tokens) if work.tokens else work.prompt
     if work.tools:
-        raise NotOffered("tools reach this model as words, not as its template tells them", param="tools")
+        body["tools"] = work.tools
+    if work.calling is not None:
+        body |= _called(work.calling)
     if work.choices != 1:
         body["n"] = work.choices
     body |= _sampled(work.sampling, chat, wish)
@@ -109,6 +116,8 @@ class Said:
         self.usage: Usage | None = None
         self.over = False
         self.texts = [""] * choices
+        """What was said, calls and their arguments among it."""
+        self._calls = [Calls() for _ in range(choices)]
         self._open = set(range(choices))
 
     @property
@@ -136,16 +145,18 @@ class Said:
             if not 0 <= choice < len(self.texts):
                 raise ValueError(f"choice {choice} was not asked for")
             return None
-        text = told["delta"].get("content") or "" if "delta" in told else told.get("text") or ""
+        said = told.get("delta") or {}
+        text = said.get("content") or told.get("text") or ""
+        calls = self._calls[choice].take(said.get("tool_calls"))
         logprobs, spelled, top = _logprobs(told.get("logprobs"))
         finish: Finish = ""
         if ended := told.get("finish_reason"):
             finish = FINISHES.get(ended, "stop")
             self._open.discard(choice)
-        if not text and not finish and not logprobs:
+        if not text and not finish and not logprobs and not calls:
             return None
-        self.texts[choice] += text
-        return Delta(choice, text, (UNKNOWN_TOKEN,) * len(logprobs), logprobs, spelled, top, finish)
+        self.texts[choice] += text + "".join(each.name + each.arguments for each in calls)
+        return Delta(choice, text, (UNKNOWN_TOKEN,) * len(logprobs), logprobs, spelled, top, finish, calls)
 
 
 def _broken_off(told: Any) -> TidemillError:
@@ -181,13 +192,30 @@ def _sampled(how: Sampling, chat: bool, wish: Remote) -> dict[str, Any]:
     return body
 
 
+def _called(calling: Calling) -> dict[str, Any]:
+    """As it was asked: what was not said is not said."""
+    body: dict[str, Any] = {}
+    if calling.choice == "named":
+        body["tool_choice"] = {"type": "function", "function": {"name": calling.name}}
+    elif calling.choice:
+        body["tool_choice"] = calling.choice
+    if calling.parallel is not None:
+        body["parallel_tool_calls"] = calling.parallel
+    return body
+
+
 def _constrained(constraint: Constraint | None, chat: bool, wish: Remote) -> dict[str, Any]:
     if constraint is None:
         return {}
     if constraint.kind in ("json", "json_schema") and (chat or wish.extensions):
         if constraint.kind == "json":
             return {"response_format": {"type": "json_object"}}
-        schema = {"name": "answer", "schema": orjson.loads(constraint.text), "strict": True}
+        schema: dict[str, Any] = {"name": constraint.name or "answer", "schema": orjson.loads(constraint.text)}
+        if constraint.description:
+            schema["description"] = constraint.description
+        strict = constraint.strict if constraint.name else True
+        if strict is not None:
+            schema["strict"] = strict
         return {"response_format": {"type": "json_schema", "json_schema": schema}}
     if wish.extensions and constraint.kind in ("regex", "grammar"):
         return {"structured_outputs": {constraint.kind: constraint.text}}
