@@ -20,7 +20,7 @@ from tidemill.core.errors import CallerError, TidemillError, leaves
 from tidemill.core.generation import Busy
 from tidemill.doors.problems import PROBLEMS
 from tidemill.observe.metrics import NAMES, Exposition, FrontSample, ModelSample, ServiceSample, UpstreamSample
-from tidemill.observe.stats import ModelStats, WordStats
+from tidemill.observe.stats import ModelStats
 from tidemill.steps.step import Step
 
 FOLDER = Path(__file__).parent / "reference"
@@ -150,7 +150,9 @@ def errors() -> str:
 def metrics() -> str:
     front = FrontSample("http-1", True, 0, 0, 0.0, 0)
     stats = ModelStats()
-    stats.words = WordStats()
+    words = stats.words_of("chat")
+    words.ended("", 1.0)
+    words.completion.observe(1)
     model = ModelSample("m", 1, True, 0, stats, busy=Busy())
     upstream = UpstreamSample("m", 1, "1", 0, 0, True)
     families = {

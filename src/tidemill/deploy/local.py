@@ -32,7 +32,6 @@ from tidemill.deploy.steps import Steps, StepThreads, prepare
 from tidemill.deploy.words import WordsRun, generates, open_generator
 from tidemill.deploy.words import end as end_generator
 from tidemill.engine.lane import Lane, LanePolicy
-from tidemill.observe.stats import WordStats
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +103,6 @@ class LocalFleet:
     def _speak(self, replica: Replica, generator: Generator, before: Replica | None) -> Replica:
         """Let a language model serve, or one that other servers answer for."""
         replica.ask_there(generator)
-        if generator.speaks is not None:
-            replica.stats.words = WordStats()
         self._replicas[replica.name, replica.version] = replica
         self._serve(replica)
         if before is not None:
@@ -303,9 +300,10 @@ class LocalFleet:
     def run(self, request: InferenceRequest) -> AbstractAsyncContextManager[Pieces]:
         replica = self._held(request.model, request.version)
         if replica.generator is not None:
-            return WordsRun(replica, replica.generator.run(request))
+            return WordsRun(replica, request, replica.generator.run(request))
         if replica.embedder is not None and not isinstance(request.work, Predict):
-            return EmbedRun(self, replica, replica.embedder, request, self._threads, self._policy.steps)
+            embedding = EmbedRun(self, replica, replica.embedder, request, self._threads, self._policy.steps)
+            return WordsRun(replica, request, embedding, laned=True)
         if request.tensors.media:
             return RawRun(self, replica, request, self._threads, self._policy.steps)
         if replica.ensemble is not None:

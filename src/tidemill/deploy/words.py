@@ -12,8 +12,9 @@ from typing import Final
 from tidemill.core import registry
 from tidemill.core.contracts import Generator, GeneratorFactory, Pieces
 from tidemill.core.errors import RefusedModel, TidemillError
+from tidemill.core.generation import Embed, Generate
 from tidemill.core.package import ModelConfig, ModelPackage
-from tidemill.core.request import Piece, Usage
+from tidemill.core.request import InferenceRequest, Piece, Usage, Work
 from tidemill.core.settings import Settings
 from tidemill.deploy.replica import Replica
 
@@ -57,24 +58,47 @@ async def end(generator: Generator, left: asyncio.Event, seconds_max: float) -> 
     await generator.close()
 
 
+def operation(work: Work) -> str:
+    """What OpenTelemetry's conventions for generative AI (`gen_ai.operation.name`) call it, "" where they name none."""
+    if isinstance(work, Generate):
+        return "chat" if work.messages else "text_completion"
+    return "embeddings" if isinstance(work, Embed) else ""
+
+
 class WordsRun:
-    """One request to a language model, counted under its replica, which it holds until it is left."""
+    """One request for words or embeddings, counted under its replica, which it holds until it is left. `laned`: it runs
+    in the replica's lane, which counts requests and rows."""
 
-    __slots__ = ("_began", "_first", "_pieces", "_replica", "_run")
+    __slots__ = ("_began", "_counted", "_first", "_laned", "_operation", "_pieces", "_replica", "_run")
 
-    def __init__(self, replica: Replica, run: AbstractAsyncContextManager[Pieces]) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        request: InferenceRequest,
+        run: AbstractAsyncContextManager[Pieces],
+        laned: bool = False,
+    ) -> None:
         self._replica = replica
+        self._operation = operation(request.work)
         self._run = run
+        self._laned = laned
 
     async def __aenter__(self) -> WordsRun:
         self._began = time.monotonic()
         self._first: float | None = None
-        self._pieces = await self._run.__aenter__()
+        self._counted = False
+        try:
+            self._pieces = await self._run.__aenter__()
+        except TidemillError as error:
+            self._failed(error)
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, TidemillError):
+            self._failed(error)
         await self._run.__aexit__(kind, error, trace)
 
     def __aiter__(self) -> WordsRun:
@@ -88,18 +112,26 @@ class WordsRun:
             self._count(piece.usage, self._first, time.monotonic())
         return piece
 
+    def _failed(self, error: TidemillError) -> None:
+        if self._operation and not self._counted:
+            self._replica.stats.words_of(self._operation).ended(error.code, time.monotonic() - self._began)
+
     def _count(self, usage: Usage, first: float, now: float) -> None:
+        self._counted = True
         stats = self._replica.stats
-        stats.requests += 1
-        stats.rows += usage.rows
-        stats.last_at = self._began
-        stats.latency.observe(now - self._began)
-        words = stats.words
-        if words is None or not usage.completion_tokens:
-            return  # it only told tokens
-        words.first_s.observe(first - self._began)
+        if not self._laned:
+            stats.requests += 1
+            stats.rows += usage.rows
+            stats.last_at = self._began
+            stats.latency.observe(now - self._began)
+        if not self._operation:
+            return  # it only told tokens, or how likely they are
+        words = stats.words_of(self._operation)
+        words.ended("", now - self._began)
+        words.prompt.observe(usage.prompt_tokens)
+        stats.cached_tokens += usage.cached_tokens
+        if usage.completion_tokens:
+            words.first_s.observe(first - self._began)
+            words.completion.observe(usage.completion_tokens)
         if usage.completion_tokens > 1:
             words.each_s.observe((now - first) / (usage.completion_tokens - 1))
-        words.prompt.observe(usage.prompt_tokens)
-        words.completion.observe(usage.completion_tokens)
-        words.cached_tokens += usage.cached_tokens

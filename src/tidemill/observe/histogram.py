@@ -10,6 +10,16 @@ SECONDS = (*(round(base * 10.0**power, 7) for power in range(-5, 2) for base in 
 
 POWERS_OF_TWO = tuple(float(2**power) for power in range(17))
 
+# Of OpenTelemetry's conventions for generative AI, with further ones between and around them.
+TOKENS = tuple(float(2**power) for power in range(27))
+FIRST_SECONDS = (
+    0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 100.0,
+)  # fmt: skip
+EACH_SECONDS = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5,
+)  # fmt: skip
+SPENT_SECONDS = (0.0025, 0.005, *(round(0.01 * 2**power, 2) for power in range(17)))
+
 
 class Histogram:
     """Counts by upper bound (inclusive), with the sum. Belongs to one thread; reading from another is a glance."""

@@ -29,9 +29,10 @@ NAMES = {
     "tidemill_queue_seconds": "From arrival in the lane to the start of the batch.",
     "tidemill_compute_seconds": "One batch in the engine.",
     "tidemill_batch_rows": "Rows of one batch.",
+    "gen_ai_server_request_duration_seconds": "From arrival to the end of an answer in words or vectors.",
     "gen_ai_server_time_to_first_token_seconds": "From arrival to the first word of an answer; language models alone.",
     "gen_ai_server_time_per_output_token_seconds": "An answer's mean time for each token after the first.",
-    "gen_ai_client_token_usage": "Tokens of one request, by gen_ai_token_type: input, output.",
+    "gen_ai_client_token_usage": "Tokens of one request that was answered, by gen_ai_token_type: input, output.",
     "tidemill_cached_tokens": "Tokens of prompts that needed no work, where the engine tells.",
     "tidemill_generating": "Answers of a language model that are drawn now.",
     "tidemill_cache_share": "Share of a language model's cache that answers use now.",
@@ -63,6 +64,18 @@ NAMES = {
     "tidemill_process_cpu_seconds": "CPU time of the owner process.",
     "tidemill_process_resident_bytes": "Resident memory of the owner process.",
 }
+
+GEN_AI = (
+    "model",
+    "version",
+    "gen_ai_operation_name",
+    "gen_ai_provider_name",
+    "gen_ai_request_model",
+    "gen_ai_response_model",
+)
+"""Labels of the `gen_ai` metrics: ours, and those that OpenTelemetry's conventions for generative AI want. Names that
+callers and upstreams made up for a model are none: they would be without end."""
+PROVIDER = "tidemill"
 
 
 class ModelSample:
@@ -214,7 +227,7 @@ class Exposition:
                 (compute, stats.compute),
                 (batch, stats.batch_rows),
             ):
-                family.add_metric(where, _buckets(histogram), histogram.total)
+                _add(family, where, histogram)
         for code, count in sample.failures.items():
             failed["", code] += count
         for known, count in failed.items():
@@ -244,29 +257,33 @@ class Exposition:
 
 
 def _words(models: Sequence[ModelSample]) -> Iterator[Metric]:
+    """Those of OpenTelemetry's conventions for generative AI, with their labels beside ours, and what they lack."""
     label = ("model", "version")
-    first = _histogram("gen_ai_server_time_to_first_token_seconds")
-    each = _histogram("gen_ai_server_time_per_output_token_seconds")
-    tokens = HistogramMetricFamily(
-        "gen_ai_client_token_usage", NAMES["gen_ai_client_token_usage"], labels=(*label, "gen_ai_token_type")
-    )
+    spent = _histogram("gen_ai_server_request_duration_seconds", (*GEN_AI, "error_type"))
+    first = _histogram("gen_ai_server_time_to_first_token_seconds", GEN_AI)
+    each = _histogram("gen_ai_server_time_per_output_token_seconds", GEN_AI)
+    tokens = _histogram("gen_ai_client_token_usage", (*GEN_AI, "gen_ai_token_type"))
     cached = _counter("tidemill_cached_tokens", label)
     running, share = _gauge("tidemill_generating", label), _gauge("tidemill_cache_share", label)
     restarts = _counter("tidemill_generate_restarts", label)
     for model in models:
         where = (model.name, str(model.version))
-        words, busy = model.stats.words, model.busy
-        if words is not None:
-            first.add_metric(where, _buckets(words.first_s), words.first_s.total)
-            each.add_metric(where, _buckets(words.each_s), words.each_s.total)
-            tokens.add_metric((*where, "input"), _buckets(words.prompt), words.prompt.total)
-            tokens.add_metric((*where, "output"), _buckets(words.completion), words.completion.total)
-            cached.add_metric(where, words.cached_tokens)
-        if busy is not None:
-            running.add_metric(where, busy.running)
-            share.add_metric(where, busy.cache_share)
-            restarts.add_metric(where, busy.restarts)
-    yield from (first, each, tokens, cached, running, share, restarts)
+        for operation, words in model.stats.words.items():
+            told = (*where, operation, PROVIDER, model.name, model.name)
+            for code, histogram in words.spent_s.items():
+                _add(spent, (*told, code), histogram)
+            _add(tokens, (*told, "input"), words.prompt)
+            if words.completion.total:
+                _add(first, told, words.first_s)
+                _add(each, told, words.each_s)
+                _add(tokens, (*told, "output"), words.completion)
+        if model.stats.words:
+            cached.add_metric(where, model.stats.cached_tokens)
+        if model.busy is not None:
+            running.add_metric(where, model.busy.running)
+            share.add_metric(where, model.busy.cache_share)
+            restarts.add_metric(where, model.busy.restarts)
+    yield from (spent, first, each, tokens, cached, running, share, restarts)
 
 
 def _jobs(jobs: JobsSample) -> Iterator[Metric]:
@@ -312,10 +329,14 @@ def _gauge(name: str, labels: Iterable[str] | None = None, value: float | None =
     return GaugeMetricFamily(name, NAMES[name], labels=tuple(labels) if labels else None, value=value)
 
 
-def _histogram(name: str) -> HistogramMetricFamily:
-    return HistogramMetricFamily(name, NAMES[name], labels=("model", "version"))
+def _histogram(name: str, labels: Sequence[str] = ("model", "version")) -> HistogramMetricFamily:
+    return HistogramMetricFamily(name, NAMES[name], labels=labels)
+
+
+def _add(family: HistogramMetricFamily, labels: Sequence[str], histogram: Histogram) -> None:
+    family.add_metric(labels, _buckets(histogram), histogram.total)
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    bounds = [f"{bound:g}" for bound in histogram.bounds] + ["+Inf"]
+    bounds = [f"{bound:.12g}" for bound in histogram.bounds] + ["+Inf"]
     return list(zip(bounds, accumulate(histogram.counts), strict=True))

@@ -4,7 +4,7 @@ statistics."""
 from __future__ import annotations
 
 from tidemill.core.running import BatchCounts, Counts, Timed
-from tidemill.observe.histogram import POWERS_OF_TWO, Histogram
+from tidemill.observe.histogram import EACH_SECONDS, FIRST_SECONDS, POWERS_OF_TWO, SPENT_SECONDS, TOKENS, Histogram
 
 SIZES_MAX = 1024
 """Sizes of batches that are counted apart, the first ones met; a caller's own large batches may have any size."""
@@ -29,17 +29,22 @@ class RunTimes:
 
 
 class WordStats:
-    """What is counted of a language model besides. `first_s` runs from a request's arrival to its first word, `each_s`
-    is a request's mean time for each further token of it, `prompt` and `completion` are tokens of one request."""
+    """What is counted of requests for words or embeddings besides. `spent_s` runs from a request's arrival to its end,
+    by the code of the error that it ended with, "" where it was answered; `first_s` from there to its first word;
+    `each_s` is a request's mean time for each further token of it. `prompt` and `completion` are tokens of one request.
+    """
 
-    __slots__ = ("cached_tokens", "completion", "each_s", "first_s", "prompt")
+    __slots__ = ("completion", "each_s", "first_s", "prompt", "spent_s")
 
     def __init__(self) -> None:
-        self.first_s = Histogram()
-        self.each_s = Histogram()
-        self.prompt = Histogram(POWERS_OF_TWO)
-        self.completion = Histogram(POWERS_OF_TWO)
-        self.cached_tokens = 0
+        self.first_s = Histogram(FIRST_SECONDS)
+        self.each_s = Histogram(EACH_SECONDS)
+        self.spent_s: dict[str, Histogram] = {}
+        self.prompt = Histogram(TOKENS)
+        self.completion = Histogram(TOKENS)
+
+    def ended(self, code: str, seconds: float) -> None:
+        self.spent_s.setdefault(code, Histogram(SPENT_SECONDS)).observe(seconds)
 
 
 class ModelStats:
@@ -48,12 +53,14 @@ class ModelStats:
     `latency` runs from a request's arrival in the lane to its answer, `queue` from arrival to the start of its batch,
     `compute` is the time of one batch in the engine. `shared` counts each request of a run with the whole of its
     times, `by_rows` the runs themselves. `failed_s` is what requests that failed spent in the lane; `last_at` when the
-    last one that ran arrived, on the lane's clock. `words` is None for a model of tensors.
+    last one that ran arrived, on the lane's clock. `words` are those of requests for words and embeddings, by their
+    operation in OpenTelemetry's words, and `cached_tokens` the tokens of their prompts that needed no work.
     """
 
     __slots__ = (
         "batch_rows",
         "by_rows",
+        "cached_tokens",
         "compute",
         "failed_s",
         "failures",
@@ -80,10 +87,18 @@ class ModelStats:
         self.shared = RunTimes()
         self.by_rows: dict[int, RunTimes] = {}
         self.last_at: float | None = None
-        self.words: WordStats | None = None
+        self.words: dict[str, WordStats] = {}
+        self.cached_tokens = 0
 
     def failed(self, code: str) -> None:
         self.failures[code] = self.failures.get(code, 0) + 1
+
+    def words_of(self, operation: str) -> WordStats:
+        """Those of `operation`, begun where there are none yet."""
+        found = self.words.get(operation)
+        if found is None:
+            found = self.words[operation] = WordStats()
+        return found
 
     def ran(self, rows: int, requests: int, input_s: float, infer_s: float, output_s: float) -> None:
         """Count a run of the engine that answered `requests` with `rows` rows together."""
