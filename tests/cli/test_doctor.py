@@ -104,7 +104,10 @@ def test_a_list_of_models_that_cannot_be_read_or_names_what_is_gone(good: dict[s
     ("toml", "said"),
     [
         ('engine = "onxx"', "there is no 'engine.onxx'"),
-        ('engine = "ensemble"\nstage = [{model = "gone"}]\n' + DECLARED, "its stages ask 'gone', which is not served"),
+        (
+            'engine = "ensemble"\nstage = [{model = "gone"}]\n' + DECLARED,
+            "stage 1 asks 'gone', which is not served here; serve it too (served are good, odd)",
+        ),
         ('engine = "echo"\npre = [{step = "imagee"}]\n' + DECLARED, "there is no step 'imagee'"),
         (REMOTE + 'pre = [{step = "image"}]', "it is asked with words"),
         (REMOTE + "[[warm_up]]\n[warm_up.inputs]", "is for a model that an engine here answers with tensors"),

@@ -16,6 +16,7 @@ from tidemill.core.settings import Settings
 
 if TYPE_CHECKING:
     from tidemill.core.package import ModelPackage
+    from tidemill.core.tensor import Signature
 
 NOFILE_WANTED = 4096
 DISK_BYTES_WANTED = 100 * 2**20
@@ -88,32 +89,39 @@ def data(settings: Settings) -> Iterator[str]:
 
 
 def models(settings: Settings) -> Iterator[str]:
-    """As deep as is cheap: files, configuration, the engine's library, steps, and the models that stages ask."""
+    """As deep as is cheap: files, configuration, the engine's library, steps, and what ensembles ask."""
+    from tidemill.cli.ensembles_looked_into import ensembles
+
     yield from _refused(settings, _reason)
+    yield from ensembles(settings)
 
 
 def loads(settings: Settings) -> Iterator[str]:
-    """Each model that the cheap look finds nothing wrong with is opened on its engine, and closed again."""
-    yield from _refused(settings, lambda *each: None if _reason(*each) else _load(*each), told=False)
+    """Each model that the cheap look finds nothing wrong with is opened on its engine, and closed again; what the
+    engines say then is held against the ensembles."""
+    from tidemill.cli.ensembles_looked_into import ensembles
+
+    known: dict[tuple[str, int], Signature] = {}
+    yield from _refused(settings, lambda *each: None if _reason(*each) else _load(*each, known=known), told=False)
+    before = set(ensembles(settings))
+    yield from (line for line in ensembles(settings, known) if line not in before)
 
 
 def _refused(
-    settings: Settings, why: Callable[[Settings, ModelPackage, set[str]], str | None], told: bool = True
+    settings: Settings, why: Callable[[Settings, ModelPackage], str | None], told: bool = True
 ) -> Iterator[str]:
     """Those for which there is a reason; without `told` those that were refused on disk are passed over."""
     from tidemill import assemble
 
-    choices = assemble.chosen(settings, assemble.entries(settings, []))
-    names = {each.name for each in choices}
-    for choice in choices:
+    for choice in assemble.chosen(settings, assemble.entries(settings, [])):
         reason = choice.reason if told else ""
         if choice.package is not None:
-            reason = why(settings, choice.package, names) or ""
+            reason = why(settings, choice.package) or ""
         if reason:
             yield f"model {choice.name} version {choice.version}: {reason}"
 
 
-def _reason(settings: Settings, package: ModelPackage, names: set[str]) -> str | None:
+def _reason(settings: Settings, package: ModelPackage) -> str | None:
     from tidemill.assemble import fleet_policy
     from tidemill.core import registry
     from tidemill.deploy import stages
@@ -135,11 +143,10 @@ def _reason(settings: Settings, package: ModelPackage, names: set[str]) -> str |
         stages.prepare(package, policy.steps.bounds)
     except TidemillError as error:
         return error.message
-    missing = [stage.model for stage in package.config.stage if stage.model not in names]
-    return f"its stages ask {', '.join(map(repr, missing))}, which is not served here" if missing else None
+    return None
 
 
-def _load(settings: Settings, package: ModelPackage, names: set[str]) -> str | None:
+def _load(settings: Settings, package: ModelPackage, *, known: dict[tuple[str, int], Signature]) -> str | None:
     from tidemill.cli.try_model import opened
 
     try:
@@ -149,6 +156,7 @@ def _load(settings: Settings, package: ModelPackage, names: set[str]) -> str | N
     except TimeoutError:
         return f"it was not loaded within {settings.load_timeout_s:g} s (--load-timeout-s)"
     if engine is not None:
+        known[package.name, package.version] = engine.signature
         engine.close()
     return None
 

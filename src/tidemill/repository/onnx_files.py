@@ -9,7 +9,24 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from tidemill.core.errors import RefusedModel
+from tidemill.core.tensor import Signature, TensorSpec
 
+DATATYPES = {
+    onnx.TensorProto.BOOL: "BOOL",
+    onnx.TensorProto.UINT8: "UINT8",
+    onnx.TensorProto.UINT16: "UINT16",
+    onnx.TensorProto.UINT32: "UINT32",
+    onnx.TensorProto.UINT64: "UINT64",
+    onnx.TensorProto.INT8: "INT8",
+    onnx.TensorProto.INT16: "INT16",
+    onnx.TensorProto.INT32: "INT32",
+    onnx.TensorProto.INT64: "INT64",
+    onnx.TensorProto.FLOAT16: "FP16",
+    onnx.TensorProto.BFLOAT16: "BF16",
+    onnx.TensorProto.FLOAT: "FP32",
+    onnx.TensorProto.DOUBLE: "FP64",
+    onnx.TensorProto.STRING: "BYTES",
+}
 IN_MEMORY = "*/"
 """With this onnxruntime marks data that lies at an address of its own process."""
 
@@ -41,6 +58,31 @@ def check(path: Path) -> tuple[int, bool]:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             files.add(_external(path, tensor))
     return sum(file.stat().st_size for file in files), not any(op in BY_VALUE for op in _operators(model))
+
+
+def signature(path: Path) -> Signature | None:
+    """What the file says that it takes and gives; None where it does not say it of each. Raises `RefusedModel`."""
+    try:
+        graph = onnx.load(path, format="protobuf", load_external_data=False).graph
+    except (DecodeError, OSError) as error:
+        raise RefusedModel(f"{path} is not an ONNX model, or is cut short: {error}") from error
+    given = {tensor.name for tensor in graph.initializer}
+    inputs = [_spec(each) for each in graph.input if each.name not in given]
+    outputs = [_spec(each) for each in graph.output]
+    if None in inputs or None in outputs:
+        return None
+    return Signature(tuple(filter(None, inputs)), tuple(filter(None, outputs)))
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec | None:
+    tensor = value.type.tensor_type
+    datatype = DATATYPES.get(tensor.elem_type)
+    if datatype is None:
+        return None
+    if not tensor.HasField("shape"):
+        return TensorSpec(value.name, datatype, None)
+    sides = (side.dim_value if side.HasField("dim_value") else -1 for side in tensor.shape.dim)
+    return TensorSpec(value.name, datatype, tuple(max(side, -1) for side in sides))
 
 
 def _operators(model: onnx.ModelProto) -> Iterator[str]:
