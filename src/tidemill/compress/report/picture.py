@@ -94,7 +94,8 @@ def _pairs(axes: object, title: str, rows: list[tuple[str, float, float]]) -> No
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)
     axes.invert_yaxis()
-    axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.2)
+    # Below, where no title of any length reaches it.
+    axes.legend(frameon=False, fontsize=8, loc="upper right", bbox_to_anchor=(1.0, 0.0), ncols=2, borderaxespad=0.2)
 
 
 def _errors(axes: object, report: Report) -> None:
