@@ -1,4 +1,4 @@
-"""gRPC calls that are no inference, passed on whole: `Forward` at the front, `answer` at the owner of the service."""
+"""gRPC calls that no front answers, passed on whole: `Forward` at the front, `answer` at the owner of the service."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from tidemill.wire.messages import GrpcReply, GrpcRequest, Topic, encode, read_g
 from tidemill.wire.peer import Asked, Peer
 
 GRPC = int(Topic.GRPC)
-HERE = frozenset({"ModelInfer", "Predict", "Classify", "Regress", "MultiInference"})
-"""Methods whose messages are read and worded at the front; and all that stream."""
+HERE = frozenset({"ModelInfer", "Predict", "Classify", "Regress"})
+"""Methods whose messages are read and worded at the front; and all that stream. Not MultiInference: what asks two
+signatures is one request to the owner's limits, and would be two over the link."""
 
 Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 Handlers: TypeAlias = Sequence[grpc.GenericRpcHandler]
