@@ -105,6 +105,43 @@ def dense_classifier(folder: Path) -> Path:
         return _exported(folder, session, {"serving_default": signature})
 
 
+def three(folder: Path) -> Path:
+    """x FP32 [-1, 2] -> serving_default: y, twice as much (by a variable); `kinds` classifies: scores, half of x; `sum`
+    regresses: outputs, the sum of x; `words` gives strings, which OpenVINO does not; `__init` is no signature."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None, 2], "x")
+        factor = v1.get_variable("factor", initializer=2.0, use_resource=True)
+        session.run(v1.global_variables_initializer())
+        inputs = {"x": info(x)}
+        return _exported(
+            folder,
+            session,
+            {
+                "serving_default": (inputs, {"y": info(x * factor)}, "predict"),
+                "kinds": (inputs, {"scores": info(x * 0.5)}, "classify"),
+                "sum": (inputs, {"outputs": info(tf.reduce_sum(x, 1))}, "regress"),
+                "words": (inputs, {"text": info(tf.strings.as_string(x))}, "predict"),
+                "__init": ({}, {"done": info(tf.constant(1.0))}, "predict"),
+            },
+        )
+
+
+def kept(folder: Path) -> Path:
+    """serving_default: x [-1] -> y, x plus a variable; `add` adds `by` [-1] to it."""
+    module = tf.Module()
+    module.total = tf.Variable(0.0)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
+    def plus(x: Any) -> Any:
+        return {"y": x + module.total}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "by")])
+    def add(by: Any) -> Any:
+        return {"done": by + 0.0 * module.total.assign_add(tf.reduce_sum(by))}
+
+    return _saved(folder, {"serving_default": plus, "add": add}, module)
+
+
 def _exported(folder: Path, session: Any, signatures: dict[str, tuple[Any, Any, str]]) -> Path:
     made = {
         name: v1.saved_model.build_signature_def(inputs, outputs, f"tensorflow/serving/{verb}")

@@ -20,4 +20,4 @@ def load(package: ModelPackage, threads: int) -> engine.OpenVinoEngine:
         compiled = core.compile_model(core.read_model(str(package.path)), "CPU", properties)
     except RuntimeError as error:
         raise RefusedModel(f"OpenVINO cannot compile {package.path} for bfloat16: {error}") from error
-    return engine.OpenVinoEngine(compiled, plain.signature)
+    return engine.OpenVinoEngine(compiled, plain.signature, plain.signed)

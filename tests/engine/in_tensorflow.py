@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,13 @@ import pytest
 import tensorflow as tf
 
 import saved_models
+from tidemill.core.contracts import WarmUpRequest
 from tidemill.core.errors import EngineFailed, RefusedByEngine, RefusedModel
 from tidemill.core.package import ModelConfig, ModelPackage
-from tidemill.core.tensor import DTYPES
+from tidemill.core.request import Predict
+from tidemill.core.tensor import DTYPES, Signature
+from tidemill.deploy.opening import open_engine
+from tidemill.doors.tfserving import results
 from tidemill.engine import openvino, tensorflow
 from tidemill.repository import layout, saved_model
 
@@ -31,6 +36,74 @@ def test_no_signature_but_the_chosen_one_is_served(tmp_path: Path) -> None:
     assert asked == {None: [[2.0, 3.0]], "serving_default": [[2.0, 3.0]], "twice": [[2.0, 4.0]]}
     with pytest.raises(RefusedModel, match="no signature 'thrice'; it has parsed, serving_default, twice"):
         tensorflow.load(ModelPackage("many", 1, folder, "savedmodel", 0, ModelConfig(signature="thrice")), 1)
+
+
+def test_all_signatures_are_opened_on_one_session(tmp_path: Path) -> None:
+    opened = open_engine("tensorflow", layout.package("three", 1, saved_models.three(tmp_path / "three")), 1)
+    assert {each.name: each.method for each in opened.signature.further} == {
+        "kinds": results.CLASSIFY, "sum": results.REGRESS, "words": results.PREDICT,
+    }  # fmt: skip
+    assert opened.signature.left_out == ()
+    x = {"x": np.float32([[1, 2], [3, 4]])}
+    told = {name: one.engines[0].predict(x, ()) for name, one in opened.further.items()}
+    assert opened.engine.predict(x, ())["y"].tolist() == [[2, 4], [6, 8]]
+    assert told["kinds"]["scores"].tolist() == [[0.5, 1], [1.5, 2]]
+    assert told["sum"]["outputs"].tolist() == [3, 7]
+    assert [list(map(float, row)) for row in told["words"]["text"]] == [[1, 2], [3, 4]]
+    assert all(one.rows_apart for one in opened.further.values())
+    opened.close()
+
+
+def test_variables_are_one_for_all_signatures_and_opening_them_assigns_none(tmp_path: Path) -> None:
+    opened = open_engine("tensorflow", layout.package("kept", 1, saved_models.kept(tmp_path / "kept")), 1)
+    add = opened.further["add"]
+    assert opened.rows_apart
+    assert not add.rows_apart, "a request that assigns runs alone: what is joined would be added up"
+    assert opened.engine.predict({"x": np.float32([1])}, ())["y"].tolist() == [1]
+    add.engines[0].predict({"by": np.float32([2, 3])}, ())
+    assert opened.engine.predict({"x": np.float32([1])}, ())["y"].tolist() == [6]
+    opened.close()
+
+
+def test_a_request_that_warms_up_goes_to_the_signature_that_it_names(tmp_path: Path) -> None:
+    def warm_ups(package: ModelPackage, signature: Signature) -> list[WarmUpRequest]:
+        assert [each.name for each in signature.further] == ["add"]
+        return [WarmUpRequest("first", Predict({"by": np.float32([4])}, signature="add"))]
+
+    package = layout.package("kept", 1, saved_models.kept(tmp_path / "kept"))
+    opened = open_engine("tensorflow", package, 2, instances=2, warm_ups=warm_ups)
+    assert opened.warmed == 1
+    assert [len(one.engines) for one in opened.further.values()] == [1 + len(opened.narrow)]
+    opened.close()
+
+
+def test_openvino_leaves_out_the_signature_that_it_cannot_run(tmp_path: Path) -> None:
+    folder = saved_models.three(tmp_path / "three")
+    before = sorted(Path(tempfile.gettempdir()).glob("tidemill-*"))
+    opened = open_engine("openvino", layout.package("three", 1, folder), 1)
+    x = {"x": np.float32([[1, 2], [3, 4]])}
+    assert opened.engine.predict(x, ())["y"].tolist() == [[2, 4], [6, 8]]
+    told = {name: one.engines[0].predict(x, ()) for name, one in opened.further.items()}
+    assert {name: answer.popitem()[1].tolist() for name, answer in told.items()} == {
+        "kinds": [[0.5, 1], [1.5, 2]], "sum": [3, 7],
+    }  # fmt: skip
+    ((name, reason),) = opened.signature.left_out
+    assert name == "words"
+    assert "OpenVINO" in reason
+    assert 'engine = "tensorflow"' in reason
+    assert "tidemill-" not in reason
+    assert sorted(Path(tempfile.gettempdir()).glob("tidemill-*")) == before
+    opened.close()
+
+
+def test_openvino_reads_the_signature_that_is_wanted_of_its_own(tmp_path: Path) -> None:
+    folder = saved_models.many(tmp_path / "many")
+    config = ModelConfig(signature="twice", signatures=())
+    signature = saved_model.signature(folder, "twice")
+    opened = open_engine("openvino", ModelPackage("many", 1, folder, "savedmodel", 0, config, signature), 1)
+    assert opened.engine.predict({"x": np.float32([[1, 2]])}, ())["y"].tolist() == [[2, 4]]
+    assert dict(opened.signature.left_out).keys() == {"parsed", "serving_default"}
+    opened.close()
 
 
 def test_examples_are_parsed_where_the_signature_does(tmp_path: Path) -> None:

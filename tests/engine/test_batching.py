@@ -36,6 +36,27 @@ def test_batches_are_bounded_and_nobody_is_lost_or_overtaken(waiting: list[Waite
     assert all(one is other for one, other in zip(taken, waiting, strict=True))
 
 
+@given(waiters, st.integers(1, 10), st.integers(1, 5))
+def test_one_that_is_passed_over_is_the_first_of_a_batch_no_later_than_in_its_turn(
+    waiting: list[Waiter], rows_max: int, requests_max: int
+) -> None:
+    left = deque(waiting)
+    places = {id(each): place for place, each in enumerate(waiting)}
+    taken: list[int] = []
+    while left:
+        hand, oldest = at_hand(left, rows_max, True), left[0]
+        batch = take(left, rows_max, requests_max, 0.0, True)
+        assert batch[0] is oldest
+        assert len({each.key for each in batch}) == 1
+        assert len(batch) == 1 or sum(each.rows for each in batch) <= min(hand, rows_max)
+        assert [places[id(each)] for each in left] == sorted(places[id(each)] for each in left)
+        for key in "ab":  # of those that could be joined, none overtakes
+            mine = [places[id(each)] for each in batch if each.key == key]
+            assert all(place < places[id(each)] for place in mine for each in left if each.key == key)
+        taken += map(id, batch)
+    assert sorted(taken) == sorted(places)
+
+
 @given(waiters, st.integers(1, 10))
 def test_batch_is_as_large_as_the_order_allows(waiting: list[Waiter], rows_max: int) -> None:
     left = deque(waiting)

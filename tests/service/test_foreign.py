@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -50,30 +52,50 @@ def test_list_of_models_is_served_and_followed(tmp_path: Path) -> None:
         assert answer(running, "c") == 30.0
 
 
-def test_signatures_that_are_not_served_are_named_wherever_one_looks(tmp_path: Path) -> None:
+def test_every_signature_of_a_saved_model_is_served_and_its_own_is_the_one_its_config_names(tmp_path: Path) -> None:
+    """The kit's model, whose three outputs are signatures of their own; one names an output that is no dense tensor."""
     models = tmp_path / "models"
-    for name, served in (("first", ""), ("second", 'signature = "again"')):
+    for name, wish in (("first", ""), ("second", 'signature = "low"\nsignatures = ["high", "gone"]')):
         (models / name).mkdir(parents=True)
         crafted.kit_saved_model(tmp_path / f"kit-{name}").rename(models / name / "1")
         with crafted.changed_saved_model(models / name / "1") as saved:
             signatures = saved.meta_graphs[0].signature_def
-            signatures["again"].CopyFrom(signatures["serving_default"])
-        (models / name / "tidemill.toml").write_text(served)
+            whole = signatures["serving_default"]
+            for number, output in enumerate(sorted(whole.outputs)):
+                signatures[("high", "low", "odd")[number]].CopyFrom(whole)
+                for other in set(whole.outputs) - {output}:
+                    del signatures[("high", "low", "odd")[number]].outputs[other]
+            for info in signatures["odd"].outputs.values():
+                info.coo_sparse.values_tensor_name = "values:0"
+        (models / name / "tidemill.toml").write_text(wish)
+    sounds = [[[0.25]] * 43844]
     with Server(models, tmp_path / "data", "--no-auth", "--no-charge") as running:
-        told = [
-            running.client.post("/v1/models/first:predict", json={"signature_name": name, "inputs": []}).json()["error"]
-            for name in ("again", "gone")
-        ]
-        assert "signature 'again' is in this model's file and is not served" in told[0]
-        assert "tidemill.toml says signature = 'again'" in told[0]
-        assert "there is no signature 'gone'" in told[1]
-        assert "its file holds 'again' besides" in told[1]
-        assert "signature 'serving_default' is served; its file holds 'again' besides" in running.stderr()
-        found = running.client.get("/v1/models/second/metadata").json()["metadata"]["signature_def"]["signature_def"]
-        assert list(found) == ["again"]
+
+        def told(model: str, **asked: object) -> Any:
+            return running.client.post(f"/v1/models/{model}:predict", json={"inputs": sounds} | asked).json()
+
+        whole_answer = told("first")["outputs"]
+        high, low, _ = sorted(whole_answer)
+        assert told("first", signature_name="high") == {"outputs": whole_answer[high]}
+        assert told("first", signature_name="low") == told("second") == {"outputs": whole_answer[low]}
+        assert told("second", signature_name="serving_default") == told("second")
+        assert "'odd' of this model is not served" in told("first", signature_name="odd")["error"]
+        assert "no dense tensor" in told("first", signature_name="odd")["error"]
+        assert str(tmp_path) not in told("first", signature_name="odd")["error"]
+        assert "this model has 'serving_default', 'high', 'low'" in told("first", signature_name="gone")["error"]
+        assert "its file has none" in told("second", signature_name="gone")["error"]
+        for model, names in (("first", ["serving_default", "high", "low"]), ("second", ["low", "high"])):
+            found = running.client.get(f"/v1/models/{model}/metadata").json()["metadata"]["signature_def"]
+            assert list(found["signature_def"]) == names
+        assert "signature 'odd' is not served" in running.stderr()
     shown = tidemill("show", "first", "--models", models)
     assert shown.returncode == 0
-    assert "signature 'serving_default'; not served: 'again'" in shown.stdout
+    assert "signature 'serving_default' for those who name none" in shown.stdout
+    assert "signature 'high' too" in shown.stdout
+    assert "leaves   signature 'odd': " in shown.stdout
+    alone = tidemill("show", "first", "--models", models, "--signatures-max", "2", "--json")
+    assert [each["name"] for each in json.loads(alone.stdout)[0]["further_signatures"]] == ["high"]
+    assert "(--signatures-max)" in json.loads(alone.stdout)[0]["left_out_signatures"]["low"]
 
 
 def test_warm_up_file_of_a_saved_model_is_answered_and_a_damaged_one_is_told(tmp_path: Path) -> None:

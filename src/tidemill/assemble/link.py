@@ -125,7 +125,7 @@ class Link:
             request = InferenceRequest(
                 asked.model,
                 asked.version,
-                Predict(inputs, asked.outputs, asked.media),
+                Predict(inputs, asked.outputs, asked.media, asked.signature),
                 asked.request_id,
                 asked.charge_id,
                 time.monotonic() + asked.remaining_s,

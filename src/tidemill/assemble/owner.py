@@ -111,6 +111,7 @@ def fleet_policy(settings: Settings) -> FleetPolicy:
         ),
         load_s_max=settings.load_timeout_s,
         drain_s_max=settings.drain_ms / 1000,
+        signatures_max=settings.signatures_max,
         openvino_precision=settings.openvino_precision,
         providers=tuple(each.strip() for each in settings.providers.split(",") if each.strip()),
         settings=settings,

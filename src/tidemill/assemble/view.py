@@ -203,6 +203,8 @@ def _told(replica: Replica) -> dict[str, Any]:
         "max_batch": replica.rows_max if replica.batched else 1,
         "inputs": [msgspec.to_builtins(spec) for spec in replica.signature.inputs],
         "outputs": [msgspec.to_builtins(spec) for spec in replica.signature.outputs],
+        "signatures": [each.name for each in (replica.signature, *replica.signature.further)],
+        "left_out_signatures": dict(replica.signature.left_out),
         "accepts": replica.accepts,
         "embeds": replica.embeds,
         "speaks": None if replica.speaks is None else msgspec.to_builtins(replica.speaks),

@@ -150,7 +150,7 @@ def _load(settings: Settings, package: ModelPackage, *, known: dict[tuple[str, i
     from tidemill.cli.try_model import opened
 
     try:
-        engine, _, _ = opened(settings, package)
+        engine, _, _ = opened(settings, package, settings.signatures_max)
     except TidemillError as error:
         return error.message
     except TimeoutError:

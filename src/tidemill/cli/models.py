@@ -83,7 +83,7 @@ def _list_served(models: list[dict[str, Any]], as_json: bool) -> None:
 
 @click.command("show")
 @click.argument("model")
-@setting_options("models", "engine", "threads", "max_batch", *PRICES)
+@setting_options("models", "engine", "threads", "max_batch", "signatures_max", *PRICES)
 @json_option
 def show_command(model: str, as_json: bool, config: Path | None, **flags: Any) -> int:
     """Show a model: versions, signature, engine, how it batches, price.
@@ -119,7 +119,7 @@ def _told(settings: Settings, package: ModelPackage) -> dict[str, Any]:
 
     from tidemill.cli.try_model import opened
 
-    engine, replica, warm_up_s = opened(settings, package)
+    engine, replica, warm_up_s = opened(settings, package, settings.signatures_max)
     if engine is not None:
         engine.close()
     return {
@@ -131,7 +131,17 @@ def _told(settings: Settings, package: ModelPackage) -> dict[str, Any]:
         "inputs": [msgspec.to_builtins(spec) for spec in replica.signature.inputs],
         "outputs": [msgspec.to_builtins(spec) for spec in replica.signature.outputs],
         "signature": replica.signature.name,
-        "other_signatures": list(replica.signature.others),
+        "further_signatures": [
+            {
+                "name": each.name,
+                "method": each.method,
+                "inputs": [msgspec.to_builtins(spec) for spec in each.inputs],
+                "outputs": [msgspec.to_builtins(spec) for spec in each.outputs],
+                "batched": each.name in replica.joined,
+            }
+            for each in replica.signature.further
+        ],
+        "left_out_signatures": dict(replica.signature.left_out),
         "reads": list(replica.accepts),
         "embeds": replica.embedder
         and {
@@ -154,6 +164,13 @@ def _told(settings: Settings, package: ModelPackage) -> dict[str, Any]:
     }
 
 
+def _print_tensors(told: dict[str, Any]) -> None:
+    for kind in ("inputs", "outputs"):
+        for spec in told[kind]:
+            shape = "any shape" if spec["shape"] is None else list(spec["shape"])
+            click.echo(f"  {kind[:-1]:7}  {spec['name']} {spec['datatype']} {shape}")
+
+
 def _print(told: dict[str, Any]) -> None:
     click.echo(f"{told['name']} version {told['version']}")
     if told["reason"]:
@@ -164,13 +181,16 @@ def _print(told: dict[str, Any]) -> None:
     click.echo(f"  path     {told['path']}")
     if told["source"]:
         click.echo(f"  source   {told['source']}")
-    for kind in ("inputs", "outputs"):
-        for spec in told[kind]:
-            shape = "any shape" if spec["shape"] is None else list(spec["shape"])
-            click.echo(f"  {kind[:-1]:7}  {spec['name']} {spec['datatype']} {shape}")
-    if others := told["other_signatures"]:
-        click.echo(f"  serves   signature {told['signature']!r}; not served: {', '.join(map(repr, others))}")
-        click.echo(f"           a second model serves one: signature = {others[0]!r} in its tidemill.toml")
+    several = told["further_signatures"] or told["left_out_signatures"]
+    if several:
+        click.echo(f"  serves   signature {told['signature']!r} for those who name none")
+    _print_tensors(told)
+    for each in told["further_signatures"]:
+        alone = "" if each["batched"] else ", one request at a time"
+        click.echo(f"  serves   signature {each['name']!r} too ({each['method']}{alone})")
+        _print_tensors(each)
+    for name, reason in told["left_out_signatures"].items():
+        click.echo(f"  leaves   signature {name!r}: {reason}")
     speaks = told["speaks"]
     if speaks is not None:
         chats = "a chat or a text" if speaks["chats"] else "a text"

@@ -58,7 +58,7 @@ def try_command(model: str, file: Path | None, as_json: bool, config: Path | Non
 
 
 def _alone(settings: Settings, package: ModelPackage, file: Path | None, as_json: bool) -> float:
-    engine, _, _ = opened(settings, package)
+    engine, _, _ = opened(settings, package, signatures_max=1)
     assert engine is not None  # noqa: S101 - an ensemble goes the other way
     inputs = _inputs(package.name, package.source, engine.signature, file)
     engine.signature.check(inputs)
@@ -106,9 +106,9 @@ def _through_steps(settings: Settings, package: ModelPackage, file: Path | None,
     return done.spent_s * 1000
 
 
-def opened(settings: Settings, package: ModelPackage) -> tuple[Engine | None, Replica, float]:
+def opened(settings: Settings, package: ModelPackage, signatures_max: int) -> tuple[Engine | None, Replica, float]:
     """The engine that would serve `package`, None where that is others, its replica as the fleet would see it, and its
-    warm-up time."""
+    warm-up time. Of further signatures no more is kept than what they are."""
     from tidemill.assemble import fleet_policy
     from tidemill.deploy import embedder, stages
     from tidemill.deploy.local import Replica
@@ -131,9 +131,14 @@ def opened(settings: Settings, package: ModelPackage) -> tuple[Engine | None, Re
         settings.threads,
         warm_ups=policy.warm_ups,
         seconds_max=policy.load_s_max,
+        signatures_max=signatures_max,
     )
-    replica.adopt(opened.engine.signature, opened.rows_apart)
+    mixed = [name for name, each in opened.further.items() if not each.rows_apart]
+    replica.adopt(opened.signature, opened.rows_apart, mixed)
     replica.warmed = opened.warmed
+    for each in opened.further.values():
+        for engine in each.engines:
+            engine.close()
     replica.embedder = embedder.prepare(package, opened.engine.signature, policy.steps.bounds)
     return opened.engine, replica, opened.warm_up_s
 

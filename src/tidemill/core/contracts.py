@@ -49,6 +49,17 @@ class Forks(Protocol):
         """Another way in, which may run at the same time as this one, and is closed on its own."""
 
 
+@runtime_checkable
+class Signs(Protocol):
+    """What an engine may offer besides: engines for the other signatures of the model that is loaded already."""
+
+    def signed(self, name: str) -> Engine:
+        """The engine of signature `name`, one of `signature.others`; closed on its own, before this one or after.
+
+        Blocks. Raises `RefusedModel` where that one cannot be run.
+        """
+
+
 EngineFactory: TypeAlias = Callable[[ModelPackage, int], Engine]
 """(package, threads) -> Engine; where the engine `Forks`, each fork runs with `threads` of its own."""
 
@@ -125,6 +136,7 @@ class Served(Protocol):
 
     `state` is TensorFlow Serving's word for where it is in its life (AVAILABLE serves), `reason` why it failed.
     `labels` are the names of the classes that its scores stand for, in their order; () where it names none.
+    `signature` is the one that answers those who name none, and knows the others.
     """
 
     @property

@@ -192,10 +192,11 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`tidemill.toml` beside a model. `inputs` and `outputs` declare the signature of an `echo` model only.
 
     `file` names the model's file in its version's folder, where that holds several. `threads` and `instances` are
-    those of the settings; None takes the service's. `signature` is the one of a
-    SavedModel's several that is served; None takes `serving_default`, or the only one. `providers` are onnxruntime's,
-    the first that can run an operator does, `cpu` is always the last; None takes the service's. `openvino_precision` is
-    what OpenVINO computes floats in ("auto": as it likes best here); None takes the service's.
+    those of the settings; None takes the service's. `signature` is the one of a SavedModel's several that answers
+    those who name none; None takes `serving_default`, or the only one. `signatures` are those that are served beside
+    it; None takes all that the engine can run. `providers` are onnxruntime's, the first
+    that can run an operator does, `cpu` is always the last; None takes the service's. `openvino_precision` is what
+    OpenVINO computes floats in ("auto": as it likes best here); None takes the service's.
     `labels` are the names of the classes that the model's scores stand for, in their order; else the lines of
     `labels.txt` in the version's folder are. `pre` and `post` are the steps from what a person sends to tensors, and
     from tensors to an answer; `each` and `stage` say how the model, or models, are asked between them. `embed` lets it
@@ -206,6 +207,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine: str | None = None
     file: str | None = None
     signature: str | None = None
+    signatures: tuple[str, ...] | None = None
     openvino_precision: Literal["f32", "bf16", "auto"] | None = None
     providers: tuple[str, ...] | None = None
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] | None = None

@@ -15,7 +15,8 @@ RAW = "data"
 
 
 class Predict(msgspec.Struct, frozen=True, gc=False):
-    """Tensors in, tensors out. `outputs` names those wanted, empty for all.
+    """Tensors in, tensors out. `outputs` names those wanted, empty for all. `signature` is the name of one of the
+    model's further signatures, "" for its own.
 
     `media` is the media type of what a person sent, "" for tensors. Then `inputs` holds `RAW` alone, one BYTES value,
     and so does the answer: JSON. The model's steps lie between.
@@ -24,6 +25,7 @@ class Predict(msgspec.Struct, frozen=True, gc=False):
     inputs: Tensors
     outputs: tuple[str, ...] = ()
     media: str = ""
+    signature: str = ""
 
 
 Work: TypeAlias = Predict | Generate | Embed | Tokenise | Score

@@ -95,6 +95,9 @@ class Settings:
         1, "How often each request of TensorFlow Serving's warm-up file is answered.", at_least=1, at_most=1000
     )
     loads_max: int = _setting(1, "Models that are loaded at once.", at_least=1, at_most=64)
+    signatures_max: int = _setting(
+        16, "Signatures of one SavedModel that are served, its default among them.", at_least=1, at_most=1024
+    )
     allow_version_labels_for_unavailable_models: bool = _setting(
         False, "A label may stand for a version that is not served (yet)."
     )

@@ -13,7 +13,7 @@ import ml_dtypes
 import msgspec
 import numpy as np
 
-from tidemill.core.errors import MissingInput, UnknownInput, UnknownOutput, WrongDatatype, WrongShape
+from tidemill.core.errors import MissingInput, UnknownInput, UnknownOutput, UnknownSignature, WrongDatatype, WrongShape
 from tidemill.core.text import short
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -69,7 +69,8 @@ class Signature(msgspec.Struct, frozen=True):
     """The inputs and outputs of a model, in the model's order.
 
     `name` and `method` are those of a SavedModel's `SignatureDef`; every other model has the usual ones. `others` are
-    the names of those of its signatures that are not served.
+    the names of those beside it in the file. Of a model that is served, `further` are those of them that are served
+    too, and `left_out` tells of each other one why it is not; these have no others of their own.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -77,6 +78,17 @@ class Signature(msgspec.Struct, frozen=True):
     name: str = "serving_default"
     method: str = "tensorflow/serving/predict"
     others: tuple[str, ...] = ()
+    further: tuple[Signature, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+
+    def of(self, name: str) -> Signature:
+        """The one that `Predict.signature` names: this one for "". Raises `UnknownSignature`."""
+        if not name:
+            return self
+        for each in self.further:
+            if each.name == name:
+                return each
+        raise UnknownSignature(f"there is no signature {short(name)} any more; the model was loaded anew")
 
     def input(self, name: str) -> TensorSpec:
         """Raises `UnknownInput`."""

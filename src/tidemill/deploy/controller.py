@@ -330,7 +330,7 @@ class Controller:
                 replica = await self._fleet.load(package)
         # The log tells the whole path; whoever asks for the reason learns no more than the name of the model's folder.
         for above in (path.parent.parent, path.parent):
-            replica.reason = replica.reason.replace(f"{above}{os.sep}", "")
+            replica.hide(f"{above}{os.sep}")
         return replica.reason if replica.state is State.FAILED else ""
 
     async def _empty(self, model: Tracked) -> None:

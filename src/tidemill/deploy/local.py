@@ -81,7 +81,8 @@ class LocalFleet:
         except (TidemillError, TimeoutError) as error:
             late = f"it was not loaded within {policy.load_s_max:g} s (--load-timeout-s)"
             return self._fail(replica, error.message if isinstance(error, TidemillError) else late)
-        replica.adopt(opened.engine.signature, opened.rows_apart)
+        mixed = [name for name, each in opened.further.items() if not each.rows_apart]
+        replica.adopt(opened.signature, opened.rows_apart, mixed)
         replica.warmed = opened.warmed
         self._replicas[replica.name, replica.version] = replica
         wish = package.config.batching
@@ -93,8 +94,12 @@ class LocalFleet:
             opened.padder,
             (policy.delay_ms_max if wish.max_delay_ms is None else wish.max_delay_ms) / 1000,
             wish.preferred,
+            replica.joined - {""},
         )
-        replica.lane = Lane(opened.engine, lane_policy, replica.stats, time.monotonic, opened.warm_up_s, opened.narrow)
+        further = {name: each.engines for name, each in opened.further.items()}
+        replica.lane = Lane(
+            opened.engine, lane_policy, replica.stats, time.monotonic, opened.warm_up_s, opened.narrow, further
+        )
         self._serve(replica)
         if before is not None:
             self._retire(before)
@@ -116,6 +121,9 @@ class LocalFleet:
             "model loaded",
             extra={"model": replica.name, "version": replica.version, "platform": replica.platform},
         )
+        for name, reason in replica.signature.left_out:
+            told = {"model": replica.name, "version": replica.version}
+            log.warning("signature %r is not served: %s", name, reason, extra=told)
         self._settle()
 
     def _fail(self, replica: Replica, reason: str) -> Replica:
@@ -347,7 +355,13 @@ def _open(engine_name: str, package: ModelPackage, policy: FleetPolicy) -> Prepa
     if engine_name == stages.ENSEMBLE:
         return steps, stages.prepare(package, policy.steps.bounds), None
     opened = open_engine(
-        engine_name, policy.filled(package), policy.threads, policy.instances, policy.warm_ups, policy.load_s_max
+        engine_name,
+        policy.filled(package),
+        policy.threads,
+        policy.instances,
+        policy.warm_ups,
+        policy.load_s_max,
+        policy.signatures_max,
     )
     try:
         return steps, opened, embedder.prepare(package, opened.engine.signature, policy.steps.bounds)
@@ -412,6 +426,7 @@ class Run:
             # An error's trace holds this frame, the frame this object, this object the future, the future the error: a
             # ring that would keep the request's tensors until the next collection.
             self._future = future = None
-        if not self._replica.batched:
+        work = self._request.tensors
+        if work.signature not in self._replica.joined:
             return Piece(tensors, Usage())
-        return Piece(tensors, Usage(1, rows(self._request.tensors.inputs) or 1))
+        return Piece(tensors, Usage(1, rows(work.inputs) or 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from tidemill.core import registry
@@ -13,6 +13,8 @@ from tidemill.core.contracts import Engine, EngineFactory, Forks, WarmUpRequest,
 from tidemill.core.errors import RefusedModel, TidemillError
 from tidemill.core.package import ModelPackage
 from tidemill.core.tensor import Signature
+from tidemill.deploy import signatures
+from tidemill.deploy.signatures import SIGNATURES_MAX, Further
 from tidemill.engine.lane import zeros_for
 from tidemill.engine.padding import Padder, padder
 from tidemill.engine.probe import keeps_rows_apart, padding_holds
@@ -31,7 +33,9 @@ class Opened(NamedTuple):
     """An engine, what the quickest warm-up run took of the engine that runs one request after another (infinity where
     zeros are no input for it), whether the rows of a
     batch are answered as they are alone, the engines that run side by side, how lengths are made equal, and how many
-    requests that the model brings it was warmed up with."""
+    requests that the model brings it was warmed up with.
+
+    `signature` is the engine's, and tells of the `further` ones, which have an engine for each of these."""
 
     engine: Engine
     warm_up_s: float
@@ -39,10 +43,12 @@ class Opened(NamedTuple):
     narrow: tuple[Engine, ...] = ()
     padder: Padder | None = None
     warmed: int = 0
+    signature: Signature = Signature((), ())
+    further: Mapping[str, Further] = {}
 
     def close(self) -> None:
         """Give the engines back; for those who do not hand them to a lane."""
-        for engine in (self.engine, *self.narrow):
+        for engine in (self.engine, *self.narrow, *(each for one in self.further.values() for each in one.engines)):
             engine.close()
 
 
@@ -58,6 +64,7 @@ def open_engine(
     instances: int = 1,
     warm_ups: WarmUps = no_warm_ups,
     seconds_max: float = float("inf"),
+    signatures_max: int = SIGNATURES_MAX,
 ) -> Opened:
     """Load, warm up and probe `package`; its own `threads` and `instances` come before these.
 
@@ -65,7 +72,7 @@ def open_engine(
     of `warm_ups` that the model does not answer. After `seconds_max` it is sent none of them any more.
     """
     until = time.monotonic() + seconds_max
-    opened = _open(engine_name, package, threads, instances)
+    opened = _open(engine_name, package, threads, instances, signatures_max)
     try:
         return opened._replace(warmed=_ask(opened, package, warm_ups, until))
     except RefusedModel:
@@ -73,7 +80,7 @@ def open_engine(
         raise
 
 
-def _open(engine_name: str, package: ModelPackage, threads: int, instances: int) -> Opened:
+def _open(engine_name: str, package: ModelPackage, threads: int, instances: int, signatures_max: int) -> Opened:
     factory: EngineFactory = registry.load(f"engine.{engine_name}")
     config = package.config
     threads = (threads if config.threads is None else config.threads) or os.cpu_count() or 1
@@ -86,12 +93,13 @@ def _open(engine_name: str, package: ModelPackage, threads: int, instances: int)
         log.warning("the rows of a batch are not kept apart: requests run singly", extra={"model": package.name})
     padding = _padder(engine, package) if apart else None
     count = side_by_side(instances, threads, package.size_bytes)
-    if count == 1 or not isinstance(engine, Forks):
-        return Opened(engine, quickest, apart, padder=padding)
-    first = _load(factory, engine_name, package, max(threads // count, 1))
-    quickest = _warm_up(first, package)
-    others = (first.fork() for _ in range(count - 1)) if isinstance(first, Forks) else ()
-    return Opened(engine, quickest, apart, (first, *others), padding)
+    narrow: tuple[Engine, ...] = ()
+    if count > 1 and isinstance(engine, Forks):
+        first = _load(factory, engine_name, package, max(threads // count, 1))
+        quickest = _warm_up(first, package)
+        narrow = (first, *((first.fork() for _ in range(count - 1)) if isinstance(first, Forks) else ()))
+    signature, further = signatures.opened((engine, *narrow), package, signatures_max)
+    return Opened(engine, quickest, apart, narrow, padding, signature=signature, further=further)
 
 
 def _padder(engine: Engine, package: ModelPackage) -> Padder | None:
@@ -147,9 +155,12 @@ def _ask(opened: Opened, package: ModelPackage, warm_ups: WarmUps, until: float)
     """Send what the model brings to each of the engines that are loaded; forks share what one of those has. How many
     requests were answered. Raises `RefusedModel` for one that cannot be read, or that must be answered and is not."""
     started = time.perf_counter()
-    engines = (opened.engine, *opened.narrow[:1])
+    places = len((opened.engine, *opened.narrow[:1]))
+    own = (opened.engine, *opened.narrow)
     answered = 0
-    for request in warm_ups(package, opened.engine.signature):
+    for request in warm_ups(package, opened.signature):
+        named = request.work.signature
+        engines = (opened.further[named].engines if named else own)[:places]
         reason = next(filter(None, (_answers(engine, request, until) for engine in engines)), "")
         if not reason:
             answered += 1

@@ -74,6 +74,7 @@ class RemoteReply:
                 request.tensors.media,
                 request.traceparent,
                 heads,
+                request.tensors.signature,
             )
         )
         if size > peer.payload_bytes_max:

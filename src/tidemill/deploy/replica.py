@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from enum import StrEnum
 
 import msgspec
@@ -16,6 +17,7 @@ from tidemill.core.settings import Settings
 from tidemill.core.tensor import Signature
 from tidemill.deploy.embedder import Embedder
 from tidemill.deploy.opening import no_warm_ups
+from tidemill.deploy.signatures import SIGNATURES_MAX
 from tidemill.deploy.stages import ENSEMBLE, Ensemble
 from tidemill.deploy.steps import StepPolicy, Steps
 from tidemill.engine.lane import Lane
@@ -53,6 +55,7 @@ class FleetPolicy(msgspec.Struct, frozen=True):
     steps: StepPolicy = StepPolicy()
     load_s_max: float = 600.0
     drain_s_max: float = 10.0
+    signatures_max: int = SIGNATURES_MAX
     openvino_precision: str = "f32"
     providers: tuple[str, ...] = ()
     settings: Settings = Settings()
@@ -85,7 +88,8 @@ class FleetPolicy(msgspec.Struct, frozen=True):
 
 class Replica:
     """One version of one model in this process; `Served` while AVAILABLE. `reason` says why it FAILED, `singly` why it
-    is not `batched`, `warmed` how many requests that it brings it answered before it served.
+    is not `batched`, `warmed` how many requests that it brings it answered before it served. `joined` names the
+    signatures whose rows may run together, as `Predict.signature` does.
 
     Whoever found it may ask it for as long as he holds it: one that was unloaded ends when nobody does any more.
     """
@@ -105,6 +109,7 @@ class Replica:
         self.rows_max = package.config.batching.max_batch or policy.rows_max
         self.signature = Signature((), ())
         self.batched = False
+        self.joined: frozenset[str] = frozenset()
         self.singly = ""
         self.warmed = 0
         self.steps = Steps()
@@ -146,11 +151,14 @@ class Replica:
         busy = self.busy
         return busy.waiting if busy else self.lane.waiting if self.lane else 0
 
-    def adopt(self, signature: Signature, rows_apart: bool = True) -> None:
-        """Take the engine's word for what the model is; `tidemill.toml` has the last one on batching."""
+    def adopt(self, signature: Signature, rows_apart: bool = True, mixed: Collection[str] = ()) -> None:
+        """Take the engine's word for what the model is; `tidemill.toml` has the last one on batching. `mixed` are the
+        further signatures whose rows are not answered as they are alone."""
         wish = self.package.config.batching.batched
         self.signature = signature
         self.batched = (signature.batched and rows_apart) if wish is None else wish
+        further = {each.name for each in signature.further if (each.batched if wish is None else wish)}
+        self.joined = frozenset({""} if self.batched else ()) | further.difference(mixed)
         if self.batched:
             self.singly = ""
         elif wish is False:
@@ -159,6 +167,13 @@ class Replica:
             self.singly = "no batch dimension"
         else:
             self.singly = "the rows of a batch are not answered as they are alone"
+
+    def hide(self, text: str) -> None:
+        """Leave `text` away from the reasons that callers are told."""
+        self.reason = self.reason.replace(text, "")
+        said = tuple((name, reason.replace(text, "")) for name, reason in self.signature.left_out)
+        if said:
+            self.signature = msgspec.structs.replace(self.signature, left_out=said)
 
     def failed(self, code: str) -> None:
         self.stats.failed(code)

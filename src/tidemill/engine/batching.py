@@ -29,12 +29,15 @@ def joining_key(inputs: Tensors, outputs: tuple[str, ...]) -> Hashable:
     return (tuple((name, array.shape[1:]) for name, array in sorted(inputs.items())), outputs)
 
 
-def take(waiting: deque[Any], rows_max: int, requests_max: int, waste_max: float = 0.0) -> list[Any]:
+def take(
+    waiting: deque[Any], rows_max: int, requests_max: int, waste_max: float = 0.0, passing: bool = False
+) -> list[Any]:
     """Remove the next batch from `waiting` (of `Waiting`, oldest first, not empty).
 
     The oldest always goes. It is joined by the requests right behind it while their keys are equal, all rows together
     stay within `rows_max`, they are no more than `requests_max`, and padding them to one length makes no more than
-    `waste_max` of the places padding; none overtakes, so none starves.
+    `waste_max` of the places padding; none overtakes, so none starves. With `passing` those with another key are
+    passed over: one that is joined overtakes them, but no batch runs before theirs for it.
     """
     first = waiting.popleft()
     batch = [first]
@@ -42,8 +45,12 @@ def take(waiting: deque[Any], rows_max: int, requests_max: int, waste_max: float
     if key is None:
         return batch
     longest, places = first.length, first.length * first.rows
+    passed: list[Any] = []
     while waiting and len(batch) < requests_max:
         following = waiting[0]
+        if following.key != key and passing:
+            passed.append(waiting.popleft())
+            continue
         if following.key != key or total + following.rows > rows_max:
             break
         if following.length != longest:
@@ -54,15 +61,18 @@ def take(waiting: deque[Any], rows_max: int, requests_max: int, waste_max: float
         total += following.rows
         places += following.length * following.rows
         batch.append(waiting.popleft())
+    waiting.extendleft(reversed(passed))
     return batch
 
 
-def at_hand(waiting: deque[Any], rows_max: int) -> int:
+def at_hand(waiting: deque[Any], rows_max: int, passing: bool = False) -> int:
     """The rows of the batch that `take` would make now, padding left aside; 0 when what is oldest runs singly."""
     key, total = waiting[0].key, 0
     if key is None:
         return 0
     for each in waiting:
+        if each.key != key and passing:
+            continue
         if each.key != key or total + each.rows > rows_max:
             break
         total += each.rows

@@ -7,9 +7,11 @@ that share a batch wait for one another (magika: 9.4 ms of CPU a row on two thre
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tidemill.core.contracts import Engine
+from tidemill.core.errors import UnknownSignature
+from tidemill.core.text import short
 from tidemill.engine.run_batch import Entry
 from tidemill.engine.worker import Worker
 
@@ -19,26 +21,33 @@ _SMOOTHING = 0.1
 
 
 class Seat:
-    """An engine, its thread, and the batch that it works on; free when that is empty."""
+    """An engine for each signature, their thread, and the batch that one of them works on; free when that is empty."""
 
-    __slots__ = ("batch", "engine", "worker")
+    __slots__ = ("batch", "engines", "worker")
 
-    def __init__(self, engine: Engine, name: str) -> None:
-        self.engine = engine
+    def __init__(self, engines: Mapping[str, Engine], name: str) -> None:
+        self.engines = engines
         self.worker = Worker(name)
         self.batch: list[Entry] = []
 
     def close(self) -> None:
         self.worker.close()
-        self.engine.close()
+        for engine in self.engines.values():
+            engine.close()
 
 
 class Crew:
     """`wide` runs with all cores, `narrow` side by side; never both at once. Owns the engines."""
 
-    def __init__(self, wide: Engine, narrow: Sequence[Engine] = ()) -> None:
-        self.wide = Seat(wide, "lane")
-        self._narrow = [Seat(engine, f"lane-{number}") for number, engine in enumerate(narrow)]
+    def __init__(
+        self, wide: Engine, narrow: Sequence[Engine] = (), further: Mapping[str, Sequence[Engine]] | None = None
+    ) -> None:
+        """`further`: for each other signature an engine beside `wide` and each of `narrow`, in their order."""
+        beside = (further or {}).items()
+        seats = [{"": engine, **{name: each[place] for name, each in beside}}
+                 for place, engine in enumerate((wide, *narrow))]  # fmt: skip
+        self.wide = Seat(seats[0], "lane")
+        self._narrow = [Seat(engines, f"lane-{number}") for number, engines in enumerate(seats[1:])]
         self._crowd = 1.0
         self._busy = 0  # requests that are being worked on
 
@@ -51,6 +60,11 @@ class Crew:
         batch, seat.batch = seat.batch, []
         self._busy -= len(batch)
         return batch
+
+    def check(self, signature: str) -> None:
+        """Raises `UnknownSignature` for one that no engine here answers."""
+        if signature not in self.wide.engines:
+            raise UnknownSignature(f"there is no signature {short(signature)} any more; the model was loaded anew")
 
     @property
     def seats(self) -> list[Seat]:

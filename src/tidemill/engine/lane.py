@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -51,7 +51,8 @@ class LanePolicy(msgspec.Struct, frozen=True):
     """`batched`: dimension 0 may be joined. `rows_max`: rows of one batch. `waiting_max`: requests that wait.
     `inline_s_max`: a model that warmed up in less runs on the loop, while its batches take less than `INLINE_SLACK`
     times that; 0 never. `padder`: lengths may be joined too. `delay_s_max`: how long the oldest may wait for others
-    while an engine is free, for a full batch or one of the `preferred` sizes; 0 never."""
+    while an engine is free, for a full batch or one of the `preferred` sizes; 0 never. `further` are the signatures
+    beside the model's own of which dimension 0 may be joined."""
 
     batched: bool
     rows_max: int
@@ -60,10 +61,15 @@ class LanePolicy(msgspec.Struct, frozen=True):
     padder: Padder | None = None
     delay_s_max: float = 0.0
     preferred: tuple[int, ...] = ()
+    further: frozenset[str] = frozenset()
 
 
 class Lane:
-    """Owns its engines and closes them. `submit`, `drain` and `close` belong to the loop."""
+    """Owns its engines and closes them. `submit`, `drain` and `close` belong to the loop.
+
+    All signatures of a model stand in one queue and share its bounds, engines' places and counts; a batch is of one of
+    them, and passes over the others. Requests for another than the model's own are neither padded nor run on the loop.
+    """
 
     def __init__(
         self,
@@ -73,10 +79,11 @@ class Lane:
         clock: Clock,
         compute_s: float,
         narrow: Sequence[Engine] = (),
+        further: Mapping[str, Sequence[Engine]] | None = None,
     ) -> None:
         """`compute_s`: what a first answer took when the engine was warmed up. `narrow`: the same model, to run side by
-        side where many ask at once."""
-        self._crew = Crew(engine, narrow)
+        side where many ask at once. `further`: `Crew`'s."""
+        self._crew = Crew(engine, narrow, further)
         self.policy = policy
         self.stats = stats
         self._clock = clock
@@ -84,7 +91,8 @@ class Lane:
         self._waiting: deque[Entry] = deque()
         self._scheduled = False
         self._closed = False
-        self._splits = True
+        self._mixed = False  # whether one for another signature may wait among them
+        self._joined = set(policy.further | {""} if policy.batched else policy.further)
         self._waste_max = policy.padder.waste_max if policy.padder else 0.0
         self._cpu_s = compute_s
         self._suspected = False
@@ -95,7 +103,7 @@ class Lane:
         self._company = Company()
         self._held = False
         self._sweeper: asyncio.TimerHandle | None = None
-        self._delays = policy.batched and policy.delay_s_max > 0
+        self._delays = bool(self._joined) and policy.delay_s_max > 0
         self._delayed: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -112,7 +120,7 @@ class Lane:
     def submit(self, request: InferenceRequest) -> asyncio.Future[Tensors]:
         """Queue `request`; cancelling the future takes it back, at no cost when its batch has not started.
 
-        Raises `Overloaded` when the queue is full, `ModelNotReady` after `close`.
+        Raises `Overloaded` when the queue is full, `ModelNotReady` after `close`, `UnknownSignature`.
         """
         policy = self.policy
         if self._closed:
@@ -123,25 +131,31 @@ class Lane:
                 retry_after_s=1.0,
             )
         work = request.tensors
+        signature = work.signature
         rows, key = 1, None
-        if policy.batched and self._splits:
+        if signature in self._joined:
             rows = rows_of(work.inputs)
             if rows:
                 key = batching.joining_key(work.inputs, work.outputs)
         future: asyncio.Future[Tensors] = self._loop.create_future()
         padder, length = policy.padder, 0
-        if padder is not None and key is not None:
+        if signature:
+            self._crew.check(signature)
+            self._mixed = True
+            key = key and (signature, key)
+        elif padder is not None and key is not None:
             length = padder.length(work.inputs)
             key = padder.joining_key(work.inputs, work.outputs) if length else key
         entry = Entry(work.inputs, work.outputs, rows or 1, key, request.deadline, self._clock(), future)
         entry.length = length
+        entry.signature = signature
         entry.traceparent = request.traceparent
         self._enqueue(Split(entry, self._ask_whole).rest if key is not None and rows > policy.rows_max else entry)
         return future
 
     def _ask_whole(self, entry: Entry) -> None:
         """For a model that answered the parts of a larger request with other rows than theirs."""
-        self._splits = False
+        self._joined.discard(entry.signature)
         log.warning("the model does not keep the rows of a batch apart; its requests run whole from now on")
         entry.key = None
         self._enqueue(entry)
@@ -202,7 +216,7 @@ class Lane:
         waiting = self._waiting
         now = self._clock()
         while waiting:
-            on_loop = self._quick and _elements(waiting[0]) <= INLINE_ELEMENTS_MAX
+            on_loop = self._quick and not waiting[0].signature and _elements(waiting[0]) <= INLINE_ELEMENTS_MAX
             chosen = (self._crew.on_loop if on_loop else self._crew.next)(len(waiting))
             if chosen is None:
                 return
@@ -212,6 +226,7 @@ class Lane:
             batch = [entry for entry in self._take(share) if self._wanted(entry, now)]
             if batch:
                 self._start(seat, batch, now)
+        self._mixed = False
         if self._crew.idle:
             self._idle.set()
 
@@ -221,14 +236,16 @@ class Lane:
         if oldest.split is not None and oldest.rows > rows_max and not oldest.future.done():
             return [oldest.split.cut(rows_max)]
         if self.policy.preferred:
-            rows_max = batching.rows_wanted(batching.at_hand(self._waiting, rows_max), rows_max, self.policy.preferred)
-        return batching.take(self._waiting, rows_max, share, self._waste_max)
+            rows_max = batching.rows_wanted(
+                batching.at_hand(self._waiting, rows_max, self._mixed), rows_max, self.policy.preferred
+            )
+        return batching.take(self._waiting, rows_max, share, self._waste_max, self._mixed)
 
     def _held_back(self, now: float) -> bool:
         """Whether the next batch waits for more rows although an engine is free; looks again when it has waited."""
         policy, oldest = self.policy, self._waiting[0]
         left = oldest.arrived + policy.delay_s_max - now
-        rows = batching.at_hand(self._waiting, policy.rows_max)
+        rows = batching.at_hand(self._waiting, policy.rows_max, self._mixed)
         if left <= 0 or self._closed or oldest.future.done():
             return False
         if not batching.worth_waiting(rows, policy.rows_max, policy.preferred):
@@ -253,7 +270,7 @@ class Lane:
         weighed = self._suspected or self._batches % WEIGHED_EACH == 0
         held, self._held = self._held, False
         if self._inline(batch):
-            outcome = run(seat.engine, batch, weighed, self.policy.padder)
+            outcome = run(seat.engines[""], batch, weighed, self.policy.padder)
             if held:
                 self._company.held(len(batch))
                 # Through the loop once more, so that new requests are read between two batches.
@@ -278,7 +295,7 @@ class Lane:
         )
 
     def _inline(self, batch: list[Entry]) -> bool:
-        if not self._quick:
+        if not self._quick or batch[0].signature:
             return False
         return sum(map(_elements, batch)) <= INLINE_ELEMENTS_MAX
 
@@ -286,9 +303,10 @@ class Lane:
         batch = self._crew.end(seat)
         now = self._clock()
         stats = self.stats
-        if self._was_quick:
+        if self._was_quick and not batch[0].signature:
             self._weigh(outcome)
-        self._splits = self._splits and outcome.splits
+        if not outcome.splits:
+            self._joined.discard(batch[0].signature)
         stats.compute.observe(outcome.compute_s)
         stats.batch_rows.observe(float(sum(entry.rows for entry in batch)))
         stats.last_at = batch[-1].arrived
@@ -336,7 +354,7 @@ class Lane:
 
     def _run_on_thread(self, seat: Seat, batch: list[Entry], weighed: bool) -> None:
         """On the seat's thread."""
-        outcome = run(seat.engine, batch, weighed, self.policy.padder)
+        outcome = run(seat.engines[batch[0].signature], batch, weighed, self.policy.padder)
         try:
             self._loop.call_soon_threadsafe(self._finish, seat, outcome)
         except RuntimeError:

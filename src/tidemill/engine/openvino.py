@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 # Else the import of OpenVINO forks a process that reports it to an analytics service, and leaves its marks in the
@@ -42,11 +45,22 @@ PASSED_OVER = ("Assert", "Assign", "Print", "ResourceScatter", "Mutable", "Looku
 
 def load(package: ModelPackage, threads: int) -> OpenVinoEngine:
     """Raises `RefusedModel`, also when what was read is not what the package's own signature declares."""
+    declared = package.signature
+    if declared is None or declared.name == saved_model.DEFAULT_SIGNATURE:
+        return _loaded(package, package.path, threads)
+    # OpenVINO knows no signature but `serving_default`, and answers that one whatever was meant.
+    with saved_model.as_default(package.path, declared.name) as path:
+        return _loaded(package, path, threads)
+
+
+def _loaded(package: ModelPackage, path: Path, threads: int) -> OpenVinoEngine:
+    """`path` is where OpenVINO reads `package`."""
     core = ov.Core()
     try:
-        model = core.read_model(str(package.path))
+        model = core.read_model(str(path))
     except RuntimeError as error:
-        raise RefusedModel(f"OpenVINO cannot read {package.path}: {_reason(error)}{_elsewhere(package)}") from error
+        reason = _reason(error).replace(str(path), str(package.path))
+        raise RefusedModel(f"OpenVINO cannot read {package.path}: {reason}{_elsewhere(package)}") from error
     names = _declared_names(package)
     signature = Signature(
         tuple(_spec(port, names) for port in model.inputs), tuple(_spec(port, names) for port in model.outputs)
@@ -61,12 +75,23 @@ def load(package: ModelPackage, threads: int) -> OpenVinoEngine:
         compiled = core.compile_model(model, "CPU", properties)
     except RuntimeError as error:
         raise RefusedModel(f"OpenVINO cannot compile {package.path}: {_reason(error)}{_elsewhere(package)}") from error
-    return OpenVinoEngine(compiled, signature)
+    return OpenVinoEngine(compiled, signature, partial(_signed, package, threads))
+
+
+def _signed(package: ModelPackage, threads: int, name: str) -> OpenVinoEngine:
+    """Loaded on its own: compiled models share nothing."""
+    config = msgspec.structs.replace(package.config, signature=name)
+    declared = saved_model.signature(package.path, name)
+    return load(msgspec.structs.replace(package, config=config, signature=declared), threads)
 
 
 class OpenVinoEngine:
-    def __init__(self, compiled: ov.CompiledModel, signature: Signature) -> None:
+    def __init__(
+        self, compiled: ov.CompiledModel, signature: Signature, signed: Callable[[str], OpenVinoEngine]
+    ) -> None:
         self.signature = signature
+        self.signed = signed
+        """As `Signs.signed`."""
         self._request = compiled.create_infer_request()
         names = frozenset(spec.name for spec in signature.outputs)
         self._outputs = {_name(port, names): port for port in compiled.outputs}

@@ -25,12 +25,13 @@ class Entry:
 
     `arrived` and `deadline` are on the lane's clock. `key` is `batching.Waiting`'s. `counts` is False for a part of a
     request whose last part counts for it; `split` is set for one that is cut into parts. `length` is
-    `padding.Padder`'s, 0 where there is none. `started` is when its batch began, kept for those with a `traceparent`.
+    `padding.Padder`'s, 0 where there is none. `signature` is `Predict`'s. `started` is when its batch began, kept for
+    those with a `traceparent`.
     """
 
     __slots__ = (
-        "arrived", "counts", "deadline", "future", "inputs", "key", "length", "outputs", "rows", "split",
-        "started", "traceparent",
+        "arrived", "counts", "deadline", "future", "inputs", "key", "length", "outputs", "rows",
+        "signature", "split", "started", "traceparent",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +53,7 @@ class Entry:
         self.counts = True
         self.split: Any = None
         self.length = 0
+        self.signature = ""
         self.future = future
         self.started = 0.0
         self.traceparent = ""

@@ -54,6 +54,7 @@ class Split:
         future.add_done_callback(self._ended)
         part = Entry(inputs, entry.outputs, rows, entry.key, entry.deadline, entry.arrived, future)
         part.length = entry.length
+        part.signature = entry.signature
         part.traceparent = entry.traceparent
         self._parts.append(part)
         self._open += 1

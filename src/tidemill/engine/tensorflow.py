@@ -7,7 +7,8 @@ fails on old ones. https://www.tensorflow.org/api_docs/python/tf/compat/v1/saved
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ import tensorflow as tf
 
 from tidemill.core.errors import EngineFailed, RefusedByEngine, RefusedModel
 from tidemill.core.package import ModelPackage
-from tidemill.core.tensor import Array, Signature, Tensors
+from tidemill.core.tensor import Array, Tensors
 from tidemill.repository import saved_model
 
 v1 = tf.compat.v1
@@ -42,18 +43,20 @@ def load(package: ModelPackage, threads: int) -> TensorFlowEngine:
         session.close()
         raise RefusedModel(f"TensorFlow cannot load {package.path}: {_reason(error)}") from error
     chosen = saved_model.choose(package.path, meta.signature_def, package.config.signature)
-    definition = meta.signature_def[chosen]
-    others = saved_model.others(meta.signature_def, chosen)
-    return TensorFlowEngine(session, definition, saved_model.specified(package.path, chosen, definition, others))
+    return TensorFlowEngine(session, package.path, meta.signature_def, chosen)
 
 
 class TensorFlowEngine:
-    """One signature of a loaded SavedModel. `definition` is TensorFlow's `SignatureDef`, `signature` what it says."""
+    """The signature `name` of a loaded SavedModel; `definitions` are TensorFlow's `SignatureDef`s by name. Raises
+    `RefusedModel` for one that is not of tensors that are served."""
 
-    def __init__(self, session: Any, definition: Any, signature: Signature) -> None:
+    def __init__(self, session: Any, path: Path, definitions: Mapping[str, Any], name: str) -> None:
         self._session = session
-        self._definition = definition
-        self.signature = signature
+        self._path = path
+        self._definitions = definitions
+        self._definition = definitions[name]
+        others = saved_model.others(definitions, name)
+        self.signature = saved_model.specified(path, name, self._definition, others)
         self._inputs = [spec.name for spec in self.signature.inputs]
         self._outputs = tuple(spec.name for spec in self.signature.outputs)
         self._callables: dict[tuple[str, ...], Callable[..., list[Any]]] = {}
@@ -83,7 +86,11 @@ class TensorFlowEngine:
 
     def fork(self) -> TensorFlowEngine:
         """On the same session, whose `run` may be called from any number of threads."""
-        return TensorFlowEngine(self._session, self._definition, self.signature)
+        return self.signed(self.signature.name)
+
+    def signed(self, name: str) -> TensorFlowEngine:
+        """As `fork`, for another signature."""
+        return TensorFlowEngine(self._session, self._path, self._definitions, name)
 
     def close(self) -> None:
         del self._session, self._callables  # the session ends with the last engine on it

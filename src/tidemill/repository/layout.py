@@ -121,7 +121,6 @@ def package(name: str, version: int, path: Path, above: ModelConfig | None = Non
         size, bounded = onnx_files.check(found.path)
     elif found.format == "savedmodel":
         signature = saved_model.signature(found.path, config.signature)
-        _tell_others(name, signature)
         size = _size(found.path)
     elif found.format == "openvino":
         weights = found.path.with_suffix(".bin")
@@ -138,16 +137,6 @@ def package(name: str, version: int, path: Path, above: ModelConfig | None = Non
     else:
         raise RefusedModel(f"{found.path} is a {found.format} model, and no engine here serves that format")
     return ModelPackage(name, version, found.path, found.format, size, config, signature, bounded, _source(path), path)
-
-
-def _tell_others(name: str, signature: Signature) -> None:
-    if signature.others:
-        log.info(
-            "signature %r is served; its file holds %s besides, each for a model whose tidemill.toml names it",
-            signature.name,
-            ", ".join(map(repr, signature.others)),
-            extra={"model": name},
-        )
 
 
 def folder_of(package: ModelPackage) -> Path | None:

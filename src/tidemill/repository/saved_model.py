@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -18,6 +20,8 @@ SERVING_TAG = "serve"
 DEFAULT_SIGNATURE = "serving_default"
 PREDICT = "tensorflow/serving/predict"
 """What a signature without a method is for."""
+CHANGE = ("Assign", "ResourceApply", "ResourceScatter", "ResourceSparseApply", "Scatter", "Mutable", "Stack", "Queue")
+"""Beginnings of the names of operations that keep something for the next call; of scatters the old ones do."""
 
 
 def signature(folder: Path, wanted: str | None = None) -> Signature:
@@ -25,6 +29,32 @@ def signature(folder: Path, wanted: str | None = None) -> Signature:
     definitions = _served(folder, "tensorflow.SavedModel").signature_def
     name = choose(folder, definitions, wanted)
     return specified(folder / FILE, name, definitions[name], others(definitions, name))
+
+
+@contextmanager
+def as_default(folder: Path, name: str) -> Iterator[Path]:
+    """Another folder with the same SavedModel, whose one signature `name` is called `serving_default` in it: for
+    readers that know no other. It holds links to the model's files, and is gone on leaving. Raises `RefusedModel`."""
+    graph = _served(folder, "tensorflow.SavedModel")
+    if name not in graph.signature_def:
+        raise RefusedModel(f"{folder} has no signature {name!r}")
+    chosen = type(graph.signature_def[name])()
+    chosen.CopyFrom(graph.signature_def[name])
+    graph.signature_def.clear()
+    graph.signature_def[DEFAULT_SIGNATURE].CopyFrom(chosen)
+    with TemporaryDirectory(prefix="tidemill-") as made:
+        shown = Path(made)
+        for each in folder.iterdir():
+            if each.name != FILE:
+                (shown / each.name).symlink_to(each.resolve())
+        saved = message("tensorflow.SavedModel")(saved_model_schema_version=1, meta_graphs=[graph])
+        (shown / FILE).write_bytes(saved.SerializeToString())
+        yield shown
+
+
+def changes(folder: Path, wanted: str | None = None) -> bool:
+    """Whether the signature `wanted` may change the model, as variables that are assigned do. Raises `RefusedModel`."""
+    return any(each.startswith(CHANGE) or each.endswith(("Insert", "Import")) for each in operations(folder, wanted))
 
 
 def operations(folder: Path, wanted: str | None = None) -> frozenset[str]:
@@ -86,8 +116,8 @@ def specified(path: Path, name: str, definition: Any, others: tuple[str, ...] = 
 
 
 def choose(folder: Path, definitions: Mapping[str, Any], wanted: str | None = None) -> str:
-    """The signature that is served: `wanted`, else `serving_default`, else the only one. `definitions` are
-    `SignatureDef`s by name. Raises `RefusedModel`."""
+    """The signature that answers those who name none: `wanted`, else `serving_default`, else the only one.
+    `definitions` are `SignatureDef`s by name. Raises `RefusedModel`."""
     found = _usable(definitions)
     name = wanted or (found[0] if len(found) == 1 else DEFAULT_SIGNATURE)
     if name not in found:
@@ -96,7 +126,7 @@ def choose(folder: Path, definitions: Mapping[str, Any], wanted: str | None = No
 
 
 def others(definitions: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """The signatures beside `name` that could be served in its place."""
+    """The signatures beside `name` that could be served too."""
     return tuple(sorted(set(_usable(definitions)) - {name}))
 
 

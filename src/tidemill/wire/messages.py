@@ -57,6 +57,7 @@ class Infer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     media: str
     traceparent: str
     tensors: Sequence[TensorHead]
+    signature: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):

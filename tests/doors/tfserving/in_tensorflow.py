@@ -13,7 +13,7 @@ import saved_models
 from tidemill.core.contracts import Engine
 from tidemill.core.errors import RefusedByEngine, UnknownSignature
 from tidemill.core.package import ModelConfig, ModelPackage
-from tidemill.doors.tfserving import results, translate_examples
+from tidemill.doors.tfserving import dialect, results, translate_examples
 from tidemill.engine import openvino, tensorflow
 from tidemill.repository import layout
 
@@ -24,14 +24,14 @@ def loaded(folder: Path, signature: str | None = None) -> Engine:
 
 def classified(engine: Engine, body: dict[str, Any]) -> Any:
     wanted = results.scoring(engine.signature)
-    asked = translate_examples.question(engine.signature, json.dumps(body).encode(), wanted, wanted.outputs, 1 << 20)
+    asked = translate_examples.question(engine.signature, json.dumps(body).encode(), dialect.classifying, 1 << 20)
     tensors = engine.predict(asked.work.inputs, asked.work.outputs)
     return json.loads(translate_examples.classes(results.ranking(wanted, (), tensors, asked.count)))["results"]
 
 
 def regressed(engine: Engine, body: dict[str, Any]) -> Any:
     wanted = results.regressed(engine.signature)
-    asked = translate_examples.question(engine.signature, json.dumps(body).encode(), wanted, (wanted,), 1 << 20)
+    asked = translate_examples.question(engine.signature, json.dumps(body).encode(), dialect.regressing, 1 << 20)
     tensors = engine.predict(asked.work.inputs, asked.work.outputs)
     return json.loads(translate_examples.values(results.values(wanted, tensors, asked.count)))["results"]
 
@@ -50,7 +50,7 @@ def test_tensorflow_parses_the_examples_of_its_own_classify_and_regress(tmp_path
         regressed(classify, body)
     with pytest.raises(UnknownSignature, match="not for tensorflow/serving/classify"):
         classified(regress, body)
-    with pytest.raises(UnknownSignature, match="'serving_default' is; serve it"):
+    with pytest.raises(UnknownSignature, match="there is no signature 'sum'; this model has 'serving_default'"):
         classified(classify, body | {"signature_name": "sum"})
 
 

@@ -186,6 +186,33 @@ async def test_the_model_runs_once_for_all_tasks() -> None:
     assert {each.model_spec.signature_name for each in told.results} == {"serving_default"}
 
 
+async def test_tasks_of_two_signatures_are_one_charge_and_each_signature_runs_once() -> None:
+    x = spec("x", "FP32", -1, 2)
+    kinds = Signature((x,), (spec("scores", "FP32", -1, 2),), "kinds", CLASSIFY)
+    total = Signature((x,), (spec("outputs", "FP32", -1),), "sum", REGRESS)
+    own = Signature((x,), (spec("scores", "FP32", -1, 2), spec("value", "FP32", -1)), further=(kinds, total))
+    served = FakeServed("several", 1, own, lambda given: {**ranked(given), "outputs": given["x"].sum(1) + 100})
+    asked = [("sum", REGRESS), ("kinds", CLASSIFY), ("", CLASSIFY), ("serving_default", REGRESS)]
+    tasks = [{"model_spec": {"name": "several", "signature_name": name}, "method_name": how} for name, how in asked]
+    async with serving(served) as client:
+        told = await client.ask("MultiInference", tasks=tasks, input=listed(example(x=[1.0, 2.0])))
+        found = [(each.work.signature, each.work.outputs) for each in client.service.fleet.requests]
+        assert len({each.charge_id for each in client.service.fleet.requests}) == 1
+        assert list(client.service.ledger.booked.values()) == [Usage(rows=1)]
+        wrong = [tasks[0], task(CLASSIFY, name="several", signature_name="sum")]
+        refused = await client.refusal("MultiInference", tasks=wrong, input=listed(example(x=[1.0, 2.0])))
+        assert client.service.gate.held == 0
+    assert found == [("sum", ("outputs",)), ("kinds", ("scores",)), ("", ("scores", "value"))]
+    assert refused[:2] == (grpc.StatusCode.INVALID_ARGUMENT, "model.signature_unknown")
+    first, second, third, fourth = told.results
+    assert [each.value for each in first.regression_result.regressions] == [103.0]
+    for each in (second, third):
+        assert [one.score for one in each.classification_result.classifications[0].classes] == [2.0, 4.0]
+    assert [each.value for each in fourth.regression_result.regressions] == [3.0]
+    names = [each.model_spec.signature_name for each in told.results]
+    assert names == ["sum", "kinds", "serving_default", "serving_default"]
+
+
 async def test_features_become_inputs_of_every_kind_and_shape() -> None:
     examples = (
         example(number=[7], wide=[1, 2, 3, 4], flag=[1], text=[b"a"], more=[b"?"]),

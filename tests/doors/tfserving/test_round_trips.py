@@ -121,7 +121,7 @@ def test_examples_mean_the_same_over_rest_and_grpc(
 
 
 def rest(signature: Signature, body: bytes) -> Any:
-    return translate_examples.question(signature, body, None, (), BYTES_MAX).work.inputs
+    return translate_examples.question(signature, body, lambda _: (None, ()), BYTES_MAX).work.inputs
 
 
 def outcome(act: Any) -> Any:

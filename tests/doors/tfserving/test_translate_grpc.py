@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,9 +21,9 @@ from tidemill.core.errors import (
 )
 from tidemill.core.schemas.datatypes import TF_DATATYPES
 from tidemill.core.tensor import DATATYPES, DTYPES, Array, Signature, TensorSpec
-from tidemill.doors.tfserving import tensor_proto
+from tidemill.doors.tfserving import results, tensor_proto
 from tidemill.doors.tfserving import translate_grpc as translate
-from tidemill.doors.tfserving.spec import check_signature
+from tidemill.doors.tfserving.spec import chosen, word_for
 
 ModelSpec = schemas.message("tensorflow.serving.ModelSpec")
 PredictRequest = schemas.message("tensorflow.serving.PredictRequest")
@@ -137,10 +138,34 @@ def test_a_model_spec_asks_for_a_version_or_a_label_or_the_newest() -> None:
 def test_a_signature_answers_to_its_own_name_and_the_usual_one() -> None:
     named = Signature((), (), "twice")
     for name in ("", "serving_default", "twice"):
-        check_signature(named, name)
+        assert chosen(named, name) is named
     for name in ("classify", "Twice", None, ["twice"], {}):
         with pytest.raises(UnknownSignature, match="this model has 'twice'"):
-            check_signature(named, name)
+            chosen(named, name)
+
+
+def test_each_signature_answers_to_its_name_and_the_model_s_own_to_none() -> None:
+    usual, sums = Signature((), ()), Signature((), (), "sums", results.REGRESS)
+    own = Signature((), (), "twice", further=(usual, sums), left_out=(("parsed", "it parses strings"),))
+    assert [chosen(own, name) for name in ("", "twice", "serving_default", "sums")] == [own, own, usual, sums]
+    assert [word_for(each, own) for each in (own, usual, sums)] == ["", "serving_default", "sums"]
+    assert [own.of(name) for name in ("", "serving_default", "sums")] == [own, usual, sums]
+    with pytest.raises(UnknownSignature, match="'parsed' of this model is not served: it parses strings"):
+        chosen(own, "parsed")
+    with pytest.raises(UnknownSignature, match="has 'twice', 'serving_default', 'sums'; not served are 'parsed'"):
+        chosen(own, "gone")
+    with pytest.raises(UnknownSignature, match="'gone' any more"):
+        own.of("gone")
+
+
+def test_metadata_tells_all_signatures() -> None:
+    further = Signature(HALVE.inputs, HALVE.outputs, "sums", results.REGRESS)
+    served = FakeServed("m", 2, msgspec.structs.replace(HALVE, further=(further,)), halve)
+    found = SignatureDefMap()
+    translate.metadata(served).metadata["signature_def"].Unpack(found)
+    assert {name: each.method_name for name, each in found.signature_def.items()} == {
+        "serving_default": results.PREDICT, "sums": results.REGRESS,
+    }  # fmt: skip
 
 
 def test_an_answer_names_the_signature_that_was_asked() -> None:

@@ -119,9 +119,19 @@ def test_records_for_a_signature_that_is_not_served_are_passed_over(
     caplog.set_level("INFO")
     write(version, predicted("twice", x=[1]), predicted("mine", a=A, b=B), predicted(x=[1]))
     own = onnx.load(packaged(version), 1).signature
-    served = msgspec.structs.replace(own, name="mine", others=("serving_default", "twice"))
+    served = msgspec.structs.replace(
+        own, name="mine", left_out=(("serving_default", "it says so"), ("twice", "it is one too many"))
+    )
     assert len(found(version, signature=served)) == 1
     assert "warm-up requests for signature 'twice', which is not served: 1" in caplog.text
+
+
+def test_records_name_the_signature_that_they_are_for(version: Path) -> None:
+    write(version, predicted("other", a=A, b=B), predicted("mine", a=A, b=B), predicted(a=A, b=B))
+    own = msgspec.structs.replace(onnx.load(packaged(version), 1).signature, name="mine")
+    usual = msgspec.structs.replace(own, name="serving_default")
+    several = msgspec.structs.replace(own, further=(usual, msgspec.structs.replace(own, name="other")))
+    assert [each.work.signature for each in found(version, signature=several)] == ["other", "", "serving_default"]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,16 @@ from tidemill.doors.tfserving import translate_examples as examples
 JSON = (b"content-type", b"application/json")
 
 
+def classifying(signature: Signature) -> tuple[results.Scoring, tuple[str, ...]]:
+    wanted = results.scoring(signature)
+    return wanted, wanted.outputs
+
+
+def regressing(signature: Signature) -> tuple[str, tuple[str, ...]]:
+    wanted = results.regressed(signature)
+    return wanted, (wanted,)
+
+
 class PredictDialect:
     """`POST /v1/models/M[/versions/V|/labels/L]:predict`."""
 
@@ -27,8 +37,7 @@ class ClassifyDialect:
     """`POST /v1/models/M[/versions/V|/labels/L]:classify`."""
 
     def question(self, signature: Signature, body: bytes, head: Head) -> examples.Question:
-        wanted = results.scoring(signature)
-        return examples.question(signature, body, wanted, wanted.outputs, head.body_bytes_max)
+        return examples.question(signature, body, classifying, head.body_bytes_max)
 
     def answer(
         self, served: Served, asked: examples.Question, tensors: Tensors
@@ -40,8 +49,7 @@ class RegressDialect:
     """`POST /v1/models/M[/versions/V|/labels/L]:regress`."""
 
     def question(self, signature: Signature, body: bytes, head: Head) -> examples.Question:
-        wanted = results.regressed(signature)
-        return examples.question(signature, body, wanted, (wanted,), head.body_bytes_max)
+        return examples.question(signature, body, regressing, head.body_bytes_max)
 
     def answer(
         self, served: Served, asked: examples.Question, tensors: Tensors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,11 +12,11 @@ from tidemill.core import schemas
 from tidemill.core.contracts import Served
 from tidemill.core.errors import Forbidden, MalformedRequest, UnknownRoute
 from tidemill.core.request import Predict
-from tidemill.core.tensor import Tensors
+from tidemill.core.tensor import Signature, Tensors
 from tidemill.doors.grpc_call import Call, Calls, parsed, service_handler
 from tidemill.doors.tfserving import examples, inference_grpc, results
 from tidemill.doors.tfserving import translate_grpc as translate
-from tidemill.doors.tfserving.spec import check_signature, versions
+from tidemill.doors.tfserving.spec import chosen, versions, word_for
 from tidemill.doors.way import check_tensors
 from tidemill.repository import tf_config
 
@@ -62,16 +63,19 @@ async def _predict(calls: Calls, call: Call) -> bytes:
     message = parsed(PredictRequest, call.body)
     spec = message.model_spec
     served = _admitted(calls, call, spec)
+    signature = chosen(served.signature, spec.signature_name)
     for name in message.inputs:
-        served.signature.input(name)  # before a short message for an unknown input is made into a long tensor
+        signature.input(name)  # before a short message for an unknown input is made into a long tensor
     word = partial(translate.response, served.name, served.version, spec.signature_name)
-    return await calls.predict(call, served, translate.predict(message, calls.body_bytes_max), word)
+    work = translate.predict(message, calls.body_bytes_max, word_for(signature, served.signature))
+    return await calls.predict(call, served, work, word)
 
 
 async def _classify(calls: Calls, call: Call) -> bytes:
     message = parsed(ClassificationRequest, call.body)
     served = _admitted(calls, call, message.model_spec)
-    wanted = results.scoring(served.signature)
+    signature = chosen(served.signature, message.model_spec.signature_name)
+    wanted = results.scoring(signature)
     given = inference_grpc.examples(message.input)
 
     def word(tensors: Tensors) -> bytes:
@@ -79,50 +83,71 @@ async def _classify(calls: Calls, call: Call) -> bytes:
         result = ClassificationResponse(result=inference_grpc.classification(found))
         return _worded(result, served, message.model_spec)
 
-    return await calls.predict(call, served, _work(calls, served, given, wanted.outputs), word)
+    return await calls.predict(call, served, _work(calls, served, signature, given, wanted.outputs), word)
 
 
 async def _regress(calls: Calls, call: Call) -> bytes:
     message = parsed(RegressionRequest, call.body)
     served = _admitted(calls, call, message.model_spec)
-    wanted = results.regressed(served.signature)
+    signature = chosen(served.signature, message.model_spec.signature_name)
+    wanted = results.regressed(signature)
     given = inference_grpc.examples(message.input)
 
     def word(tensors: Tensors) -> bytes:
         found = results.values(wanted, tensors, len(given.each))
         return _worded(RegressionResponse(result=inference_grpc.regression(found)), served, message.model_spec)
 
-    return await calls.predict(call, served, _work(calls, served, given, (wanted,)), word)
+    return await calls.predict(call, served, _work(calls, served, signature, given, (wanted,)), word)
 
 
 async def _multi_inference(calls: Calls, call: Call) -> bytes:
-    """The model runs once for all tasks, and is charged once."""
+    """Each signature runs once for all of its tasks; the call is charged once."""
     message = parsed(MultiInferenceRequest, call.body)
     tasks = message.tasks
     inference_grpc.check_tasks(tasks)
-    served = _admitted(calls, call, *(task.model_spec for task in tasks))
-    signature = served.signature
-    scoring = any(task.method_name == results.CLASSIFY for task in tasks) and results.scoring(signature)
-    regressed = any(task.method_name == results.REGRESS for task in tasks) and results.regressed(signature)
-    outputs = dict.fromkeys([*(scoring.outputs if scoring else ()), *([regressed] if regressed else ())])
+    served = _admitted(calls, call, tasks[0].model_spec)
+    asked = [_Task(served.signature, task) for task in tasks]
     given = inference_grpc.examples(message.input)
     count = len(given.each)
+    outputs: dict[str, dict[str, None]] = {}
+    for each in asked:
+        outputs.setdefault(each.word, {}).update(dict.fromkeys(each.outputs))
+    bytes_max = calls.body_bytes_max // len(outputs)  # for all of them together
+    works = {
+        name: _work(calls, served, served.signature.of(name), given, tuple(names), bytes_max)
+        for name, names in outputs.items()
+    }
 
-    def word(tensors: Tensors) -> bytes:
+    def word(answers: Sequence[Tensors]) -> bytes:
+        tensors = dict(zip(works, answers, strict=True))
         answer = MultiInferenceResponse()
-        for task in tasks:
+        for task, each in zip(tasks, asked, strict=True):
             result = answer.results.add()
             spec = translate.model_spec(served.name, served.version, task.model_spec.signature_name)
             result.model_spec.MergeFromString(spec)
-            if task.method_name == results.CLASSIFY and scoring:
-                found = results.ranking(scoring, served.labels, tensors, count)
-                result.classification_result.CopyFrom(inference_grpc.classification(found))
-            elif regressed:
-                values = results.values(regressed, tensors, count)
-                result.regression_result.CopyFrom(inference_grpc.regression(values))
+            each.tell(result, tensors[each.word], served.labels, count)
         return bytes(answer.SerializeToString())
 
-    return await calls.predict(call, served, _work(calls, served, given, tuple(outputs)), word)
+    return await calls.predict_each(call, served, tuple(works.values()), word)
+
+
+class _Task:
+    """One task of a MultiInference: a signature, as `word` names it, and the `outputs` of it that are asked for."""
+
+    def __init__(self, own: Signature, task: Any) -> None:
+        signature = chosen(own, task.model_spec.signature_name)
+        self.word = word_for(signature, own)
+        self._scoring = results.scoring(signature) if task.method_name == results.CLASSIFY else None
+        self._regressed = results.regressed(signature) if self._scoring is None else ""
+        self.outputs = self._scoring.outputs if self._scoring else (self._regressed,)
+
+    def tell(self, result: Any, tensors: Tensors, labels: Sequence[str], count: int) -> None:
+        if self._scoring is not None:
+            found = results.ranking(self._scoring, labels, tensors, count)
+            result.classification_result.CopyFrom(inference_grpc.classification(found))
+        else:
+            values = results.values(self._regressed, tensors, count)
+            result.regression_result.CopyFrom(inference_grpc.regression(values))
 
 
 async def _metadata(calls: Calls, call: Call) -> bytes:
@@ -154,18 +179,24 @@ def _found(calls: Calls, call: Call, spec: Any) -> Served:
     return calls.find(call, spec.name, *translate.asked_version(spec))
 
 
-def _admitted(calls: Calls, call: Call, *specs: Any) -> Served:
-    """The version that `specs`, which differ in nothing but the signature, ask for, once limits allow it."""
-    served = _found(calls, call, specs[0])
+def _admitted(calls: Calls, call: Call, spec: Any) -> Served:
+    """The version that `spec` asks for, once limits allow it."""
+    served = _found(calls, call, spec)
     calls.service.gate.limit(call.caller, served)
     check_tensors(served)
-    for spec in specs:
-        check_signature(served.signature, spec.signature_name)
     return served
 
 
-def _work(calls: Calls, served: Served, given: examples.Examples, outputs: tuple[str, ...]) -> Predict:
-    return Predict(examples.tensors(served.signature, given, calls.body_bytes_max), outputs)
+def _work(
+    calls: Calls,
+    served: Served,
+    signature: Signature,
+    given: examples.Examples,
+    outputs: tuple[str, ...],
+    bytes_max: int | None = None,
+) -> Predict:
+    inputs = examples.tensors(signature, given, calls.body_bytes_max if bytes_max is None else bytes_max)
+    return Predict(inputs, outputs, signature=word_for(signature, served.signature))
 
 
 def _worded(response: Any, served: Served, spec: Any) -> bytes:

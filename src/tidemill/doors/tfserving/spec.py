@@ -15,17 +15,32 @@ STATES = {"FAILED": "END"}
 """Our words for the life of a version -> TensorFlow Serving's, where they differ."""
 
 
-def check_signature(signature: Signature, asked: Any) -> None:
-    """Each model has one signature, which answers to `serving_default` and to its own name. Raises
-    `UnknownSignature`."""
-    if asked not in ("", DEFAULT_SIGNATURE, signature.name):
-        if asked in signature.others:
-            raise UnknownSignature(
-                f"signature {short(asked)} is in this model's file and is not served, {signature.name!r} is; serve it"
-                f" as a second model, whose tidemill.toml says signature = {short(asked)}"
-            )
-        others = f"; its file holds {', '.join(map(repr, signature.others))} besides" if signature.others else ""
-        raise UnknownSignature(f"there is no signature {short(asked)}; this model has {signature.name!r}{others}")
+def chosen(signature: Signature, asked: Any) -> Signature:
+    """The one that is called `asked`, of a model's own and its further ones. The model's own answers to "" too, and to
+    `serving_default` where no other is called so. Raises `UnknownSignature`."""
+    if asked in ("", signature.name):
+        return signature
+    for each in signature.further:
+        if each.name == asked:
+            return each
+    if asked == DEFAULT_SIGNATURE:
+        return signature
+    for name, reason in signature.left_out:
+        if name == asked:
+            raise UnknownSignature(f"signature {short(asked)} of this model is not served: {reason}")
+    names = ", ".join(repr(each.name) for each in all_of(signature))
+    left = f"; not served are {', '.join(repr(name) for name, _ in signature.left_out)}" if signature.left_out else ""
+    raise UnknownSignature(f"there is no signature {short(asked)}; this model has {names}{left}")
+
+
+def all_of(signature: Signature) -> tuple[Signature, ...]:
+    """The signatures of a model that are served, its own first."""
+    return (signature, *signature.further)
+
+
+def word_for(signature: Signature, among: Signature) -> str:
+    """What `Predict` calls it: "" for the model's own."""
+    return "" if signature is among else signature.name
 
 
 def versions(fleet: Fleet, name: str, version: int | None, label: str | None) -> list[Served]:

@@ -25,7 +25,7 @@ from tidemill.core.tensor import Array, Signature, Tensors, TensorSpec
 from tidemill.core.text import short
 from tidemill.doors import json_values, quick_json
 from tidemill.doors.numbers import narrowed, plain
-from tidemill.doors.tfserving.spec import STATES, check_signature, health
+from tidemill.doors.tfserving.spec import STATES, all_of, chosen, health, word_for
 
 TF_NAMES = {
     "BOOL": "DT_BOOL", "UINT8": "DT_UINT8", "UINT16": "DT_UINT16", "UINT32": "DT_UINT32", "UINT64": "DT_UINT64",
@@ -50,18 +50,22 @@ class Question:
         self.timeout_s: float | None = None
 
 
-def question(signature: Signature, body: bytes) -> Question:
-    """Raises the errors of the branch `CallerError` that tell what is wrong with the request."""
-    if (tensors := _plain_rows(signature, body)) is not None:
-        signature.check(tensors)
+def question(own: Signature, body: bytes) -> Question:
+    """`own` is the model's, and knows its others.
+
+    Raises the errors of the branch `CallerError` that tell what is wrong with the request.
+    """
+    if (tensors := _plain_rows(own, body)) is not None:
+        own.check(tensors)
         return Question(Predict(tensors), rows=True)
-    asked = _one_array(signature, body)
+    asked = _one_array(own, body)
     if asked is None:
         asked = json_values.parse(body)
     if not isinstance(asked, dict):
         raise MalformedRequest(f"the body is a JSON {type(asked).__name__}, expected an object")
     named = asked.get("signature_name", "")
-    check_signature(signature, named)
+    signature = own if named == "" else chosen(own, named)
+    word = word_for(signature, own)
     if ("instances" in asked) == ("inputs" in asked):
         raise MalformedRequest("expected either `instances` (row form) or `inputs` (column form)")
     rows = "instances" in asked
@@ -69,7 +73,7 @@ def question(signature: Signature, body: bytes) -> Question:
     if isinstance(form, np.ndarray):
         tensors = {signature.inputs[0].name: narrowed(signature.inputs[0], form)}
         signature.check(tensors)
-        return Question(Predict(tensors), rows)
+        return Question(Predict(tensors, signature=word), rows)
     values = _by_row(signature, asked["instances"]) if rows else _by_column(signature, asked["inputs"])
     if b"b64" in body:
         values = {name: _decoded(name, value) for name, value in values.items()}
@@ -77,7 +81,7 @@ def question(signature: Signature, body: bytes) -> Question:
     mixed = body.count(b'"') > (6 if named else 2) or b"true" in body or b"false" in body
     tensors = {name: json_values.to_array(signature.input(name), value, mixed, True) for name, value in values.items()}
     signature.check(tensors)
-    return Question(Predict(tensors), rows)
+    return Question(Predict(tensors, signature=word), rows)
 
 
 class _Rows(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -90,7 +94,7 @@ _ROWS = msgspec.json.Decoder(_Rows)
 def _plain_rows(signature: Signature, body: bytes) -> Tensors | None:
     """The one input of a small body that holds rows of numbers and nothing else; None where another reader may see
     more in it."""
-    if len(body) >= QUICK_BYTES or len(signature.inputs) != 1 or signature.inputs[0].datatype not in WHOLE_MAX:
+    if len(body) >= QUICK_BYTES or not _takes_floats(signature):
         return None
     try:
         rows = _ROWS.decode(body).instances
@@ -106,16 +110,24 @@ def _plain_rows(signature: Signature, body: bytes) -> Tensors | None:
     return None if array is None else {signature.inputs[0].name: array.reshape(len(rows), width)}
 
 
-def _one_array(signature: Signature, body: bytes) -> Any:
+def _one_array(own: Signature, body: bytes) -> Any:
     """A large body with the one input as an array already; None where the other reader may see more in it: a whole
     number that a float rounds is refused in its own digits."""
-    if len(body) < QUICK_BYTES or len(signature.inputs) != 1 or signature.inputs[0].datatype not in WHOLE_MAX:
+    if len(body) < QUICK_BYTES or not _takes_floats(own):
         return None
     asked = quick_json.with_nested(body, FORMS)
     if asked is None:
         return None
+    signature = chosen(own, asked.get("signature_name", ""))
+    if not _takes_floats(signature):
+        return None
     (array,) = (asked[name] for name in FORMS if name in asked)
     return asked if np.abs(array).max() <= WHOLE_MAX[signature.inputs[0].datatype] else None
+
+
+def _takes_floats(signature: Signature) -> bool:
+    """Alone, in one input."""
+    return len(signature.inputs) == 1 and signature.inputs[0].datatype in WHOLE_MAX
 
 
 def _by_row(signature: Signature, instances: Any) -> dict[str, Any]:
@@ -227,6 +239,8 @@ def model(name: str, created_s: int) -> dict[str, Any]:
 
 
 def metadata(name: str, version: int, signature: Signature) -> dict[str, Any]:
+    """Of all signatures that are served."""
+
     def info(spec: TensorSpec) -> dict[str, Any]:
         dims = [{"size": str(side), "name": ""} for side in spec.shape or ()]
         return {
@@ -236,11 +250,12 @@ def metadata(name: str, version: int, signature: Signature) -> dict[str, Any]:
         }
 
     signatures = {
-        signature.name: {
-            "inputs": {spec.name: info(spec) for spec in signature.inputs},
-            "outputs": {spec.name: info(spec) for spec in signature.outputs},
-            "method_name": signature.method,
+        each.name: {
+            "inputs": {spec.name: info(spec) for spec in each.inputs},
+            "outputs": {spec.name: info(spec) for spec in each.outputs},
+            "method_name": each.method,
         }
+        for each in all_of(signature)
     }
     return {
         "model_spec": {"name": name, "signature_name": "", "version": str(version)},

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,12 +15,14 @@ from tidemill.core.text import short
 from tidemill.doors import json_values
 from tidemill.doors.tfserving.examples import Examples, Features, tensors
 from tidemill.doors.tfserving.results import Ranking
-from tidemill.doors.tfserving.spec import check_signature
+from tidemill.doors.tfserving.spec import chosen, word_for
 from tidemill.doors.tfserving.translate import from_b64, is_b64
 
 Example = schemas.message("tensorflow.Example")
 
 EXACT = 2**53
+Want: TypeAlias = Callable[[Signature], tuple[Any, tuple[str, ...]]]
+"""What is asked of a signature, in the words of `results`, and the outputs that takes."""
 
 
 class Question:
@@ -34,12 +37,16 @@ class Question:
         self.timeout_s: float | None = None
 
 
-def question(signature: Signature, body: bytes, wanted: Any, outputs: tuple[str, ...], bytes_max: int) -> Question:
-    """Raises the errors of the branch `CallerError` that tell what is wrong with the request."""
+def question(own: Signature, body: bytes, want: Want, bytes_max: int) -> Question:
+    """`own` is the model's signature, and knows its others.
+
+    Raises the errors of the branch `CallerError` that tell what is wrong with the request.
+    """
     asked = json_values.parse(body)
     if not isinstance(asked, dict):
         raise MalformedRequest(f"the body is a JSON {type(asked).__name__}, expected an object")
-    check_signature(signature, asked.get("signature_name", ""))
+    signature = chosen(own, asked.get("signature_name", ""))
+    wanted, outputs = want(signature)
     each = asked.get("examples")
     if not isinstance(each, list) or not each:
         raise MalformedRequest("`examples` is expected to be a list with at least one example")
@@ -48,7 +55,7 @@ def question(signature: Signature, body: bytes, wanted: Any, outputs: tuple[str,
     given = Examples(features, context, lambda: [_encoded({**context, **example}) for example in features])
     inputs = tensors(signature, given, bytes_max)
     signature.check(inputs)
-    return Question(Predict(inputs, outputs), wanted, len(each))
+    return Question(Predict(inputs, outputs, signature=word_for(signature, own)), wanted, len(each))
 
 
 def classes(found: Ranking) -> bytes:

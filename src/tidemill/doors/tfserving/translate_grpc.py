@@ -11,8 +11,8 @@ from tidemill.core.contracts import Served
 from tidemill.core.errors import MalformedRequest
 from tidemill.core.request import Predict
 from tidemill.core.schemas import wire
-from tidemill.core.tensor import DATATYPES, DTYPES, Tensors, TensorSpec
-from tidemill.doors.tfserving.spec import DEFAULT_SIGNATURE, STATES, health
+from tidemill.core.tensor import DATATYPES, DTYPES, Signature, Tensors, TensorSpec
+from tidemill.doors.tfserving.spec import DEFAULT_SIGNATURE, STATES, all_of, health
 from tidemill.doors.tfserving.tensor_proto import (
     FORM_OF_DATATYPE,
     HELD_HEADS,
@@ -45,7 +45,7 @@ def asked_version(spec: Message) -> tuple[int | None, str | None]:
     return (None, spec.version_label) if choice == "version_label" else (int(spec.version.value), None)
 
 
-def predict(message: Message, bytes_max: int) -> Predict:
+def predict(message: Message, bytes_max: int, signature: str = "") -> Predict:
     """The tensors of a PredictRequest and the outputs it wants, not yet held against a signature.
 
     Raises as `tensor_proto.tensor` does, for tensors of more than `bytes_max` together too.
@@ -58,7 +58,7 @@ def predict(message: Message, bytes_max: int) -> Predict:
     wanted = tuple(message.output_filter[:])
     if len(set(wanted)) != len(wanted):
         raise MalformedRequest(f"output_filter names an output twice: {', '.join(wanted)}")
-    return Predict(inputs, wanted)
+    return Predict(inputs, wanted, signature=signature)
 
 
 def response(name: str, number: int, signature: str, tensors: Tensors) -> bytes:
@@ -103,16 +103,21 @@ def model_spec(name: str, number: int, signature: str) -> bytes:
 
 
 def metadata(served: Served) -> Message:
-    """A GetModelMetadataResponse with the one field that TensorFlow Serving has, `signature_def`."""
-    signature = served.signature
+    """A GetModelMetadataResponse with the one field that TensorFlow Serving has, `signature_def`: all signatures
+    that are served."""
+    told = SignatureDefMap(signature_def={each.name: _definition(each) for each in all_of(served.signature)})
+    answer = GetModelMetadataResponse(model_spec=ModelSpec(name=served.name, version={"value": served.version}))
+    answer.metadata["signature_def"].Pack(told)
+    return answer
+
+
+def _definition(signature: Signature) -> Message:
     definition = SignatureDef(method_name=signature.method)
     for spec in signature.inputs:
         definition.inputs[spec.name].CopyFrom(_info(spec, signature.name))
     for spec in signature.outputs:
         definition.outputs[spec.name].CopyFrom(_info(spec, signature.name))
-    answer = GetModelMetadataResponse(model_spec=ModelSpec(name=served.name, version={"value": served.version}))
-    answer.metadata["signature_def"].Pack(SignatureDefMap(signature_def={signature.name: definition}))
-    return answer
+    return definition
 
 
 def status(versions: Sequence[Served]) -> Message:

@@ -21,7 +21,7 @@ from tidemill.core.tensor import Signature
 from tidemill.core.text import short
 from tidemill.doors.tfserving import examples, inference_grpc, results
 from tidemill.doors.tfserving import translate_grpc as translate
-from tidemill.doors.tfserving.spec import DEFAULT_SIGNATURE, check_signature
+from tidemill.doors.tfserving.spec import DEFAULT_SIGNATURE, chosen, word_for
 from tidemill.doors.tfserving.tensor_proto import Message
 from tidemill.repository import tf_record
 
@@ -35,8 +35,9 @@ RECORDS_MAX = 1000
 KINDS = "predict_log, predict_streamed_log, classify_log, regress_log and multi_inference_log"
 
 
-def requests(package: ModelPackage, signature: Signature, bytes_max: int, times: int) -> Iterator[WarmUpRequest]:
-    """Those of the file beside the model, none where there is no file.
+def requests(package: ModelPackage, own: Signature, bytes_max: int, times: int) -> Iterator[WarmUpRequest]:
+    """Those of the file beside the model, none where there is no file. `own` is the model's signature, and knows its
+    others.
 
     Those for a signature of the model's file that is not served are passed over. No record may have, or stand for, more
     than `bytes_max`. Raises `RefusedModel` with the record, as TensorFlow Serving refuses the model: who wrote the file
@@ -46,17 +47,19 @@ def requests(package: ModelPackage, signature: Signature, bytes_max: int, times:
     if path is None:
         return
     passed: Counter[str] = Counter()
+    left_out = {name for name, _ in own.left_out}
     for number, record in enumerate(tf_record.records(path, bytes_max), 1):
         if number > RECORDS_MAX:
             raise RefusedModel(f"{path} has more than {RECORDS_MAX} records, the most that warm a model up; shorten it")
         where = f"{FILE}: record {number}"
         try:
             for name, message, methods in _asked(PredictionLog.FromString(record)):
-                if (name or DEFAULT_SIGNATURE) in signature.others:
+                if (name or DEFAULT_SIGNATURE) in left_out:
                     passed[name] += 1
                     continue
-                check_signature(signature, name)
-                yield WarmUpRequest(where, _work(signature, message, methods, bytes_max), times)
+                signature = chosen(own, name or DEFAULT_SIGNATURE)
+                work = _work(signature, message, methods, bytes_max, word_for(signature, own))
+                yield WarmUpRequest(where, work, times)
         except DecodeError as error:
             raise RefusedModel(f"{where} is no PredictionLog: {error}") from error
         except TidemillError as error:
@@ -103,19 +106,19 @@ def _asked(record: Message) -> Iterator[tuple[str, Message, tuple[str, ...]]]:
         raise RefusedModel(f"it is {short(kind or 'nothing that is known here')}; {KINDS} warm a model up")
 
 
-def _work(signature: Signature, message: Message, methods: Iterable[str], bytes_max: int) -> Predict:
-    """Raises what the door raises for such a request."""
+def _work(signature: Signature, message: Message, methods: Iterable[str], bytes_max: int, word: str) -> Predict:
+    """`word` is `Predict`'s for the signature. Raises what the door raises for such a request."""
     outputs: dict[str, None] = {}
     for method in methods:
         found = results.scoring(signature).outputs if method == results.CLASSIFY else (results.regressed(signature),)
         outputs |= dict.fromkeys(found)
     if outputs:
         given = inference_grpc.examples(message.input)
-        work = Predict(examples.tensors(signature, given, bytes_max), tuple(outputs))
+        work = Predict(examples.tensors(signature, given, bytes_max), tuple(outputs), signature=word)
     else:
         for name in message.inputs:
             signature.input(name)
-        work = translate.predict(message, bytes_max)
+        work = translate.predict(message, bytes_max, word)
     signature.check(work.inputs)
     signature.check_outputs(work.outputs)
     return work
