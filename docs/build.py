@@ -150,7 +150,7 @@ def errors() -> str:
 def metrics() -> str:
     front = FrontSample("http-1", True, 0, 0, 0.0, 0)
     stats = ModelStats()
-    words = stats.words_of("chat")
+    words = stats.words_of("chat", "")
     words.ended("", 1.0)
     words.completion.observe(1)
     model = ModelSample("m", 1, True, 0, stats, busy=Busy())

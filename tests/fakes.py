@@ -140,6 +140,7 @@ class FakeFleet:
     def __init__(self, *models: FakeServed) -> None:
         self.models = models
         self.labels: dict[str, int] = {}
+        self.aliases: dict[str, str] = {}
         self.requests: list[InferenceRequest] = []
         self.arrived = asyncio.Event()
         self.held: asyncio.Event | None = None
@@ -157,6 +158,7 @@ class FakeFleet:
         raise UnknownVersion(f"model {name!r} has no version {version}")
 
     def versions(self, name: str) -> list[FakeServed]:
+        name = self.aliases.get(name, name)
         found = [model for model in self.replicas() if model.name == name]
         if not found:
             raise UnknownModel(f"there is no model {name!r}")

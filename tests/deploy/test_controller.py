@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from small_engines import WAIT_S_MAX
 from small_models import echo
 from tidemill.core.errors import InvalidSetting, RefusedModel, UnknownLabel, UnknownModel
 from tidemill.core.package import Batching, ModelConfig, ModelEntry, VersionPolicy, Versions
+from tidemill.core.settings import Settings
 from tidemill.deploy.controller import Controller, ControlPolicy
 from tidemill.deploy.local import FleetPolicy, LocalFleet
 
@@ -309,6 +311,22 @@ async def test_label_of_a_version_that_comes_later_is_an_error_until_then(place:
     echo(place.folder, "m", "FP32", version=2)
     await looked(controller)
     assert place.fleet.find("m", label="next").version == 2
+
+
+async def test_model_that_comes_under_the_name_of_an_alias_is_refused_and_the_alias_stands(place: Place) -> None:
+    policy = msgspec.structs.replace(POLICY, settings=Settings(aliases="late=m, lost=nobody"))
+    place.fleet = LocalFleet(policy)
+    echo(place.folder, "m", "FP32")
+    controller = await place.serve("m", whole=True)
+    echo(place.folder, "late", "FP32")
+    await looked(controller)
+    assert place.states("late") == {1: "FAILED"}
+    assert "'late' is an alias of 'm'" in place.fleet.standing("late")[0].reason
+    assert place.fleet.find("late").name == "m"
+    with pytest.raises(RefusedModel, match="one of the two wants another name"):
+        await controller.load("late")
+    with pytest.raises(UnknownModel, match="no model 'nobody'"):
+        place.fleet.find("lost")
 
 
 async def test_labels_are_free_where_that_is_asked_for(place: Place) -> None:

@@ -7,6 +7,7 @@ import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -201,6 +202,18 @@ def test_mirror_finds_as_the_owner_would() -> None:
         mirror.find("half", label="new")
     with pytest.raises(UnknownLabel, match="its labels are new, old"):
         mirror.find("half", label="none")
+
+
+def test_mirror_finds_by_alias_and_says_whose_it_is() -> None:
+    mirror = Mirror(Refusals())
+    shown = table((1, "AVAILABLE", 1), (2, "AVAILABLE", 2), labels={"half": {"old": 1}})
+    mirror.show(msgspec.structs.replace(shown, aliases={"other": "half", "gone": "nobody"}))
+    assert (mirror.find("other").name, mirror.find("other", 1).version, mirror.find("other", label="old").version) == (
+        "half", 1, 1,
+    )  # fmt: skip
+    assert [each.version for each in mirror.versions("other")] == [1, 2]
+    with pytest.raises(UnknownModel, match="there is no model 'nobody'; served are half"):
+        mirror.find("gone")
 
 
 def test_version_is_given_back_when_the_last_request_has_let_go() -> None:

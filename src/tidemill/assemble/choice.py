@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from tidemill.core.aliases import aliases_of
 from tidemill.core.errors import InvalidSetting, RefusedModel
 from tidemill.core.package import ModelEntry, ModelPackage, VersionPolicy
 from tidemill.core.settings import Settings
@@ -28,7 +29,8 @@ def choose(settings: Settings, models: Sequence[str]) -> list[Choice]:
 
     Raises `UnknownModel`, and `InvalidSetting` for two models of one name.
     """
-    wanted = models or layout.names(settings.models)
+    aliases = aliases_of(settings.aliases)
+    wanted = [aliases.get(model, model) for model in models] or layout.names(settings.models)
     chosen: list[Choice] = []
     for model in wanted:
         name, versions = layout.locate(settings.models, model)
@@ -64,8 +66,21 @@ def entries(settings: Settings, models: Sequence[str]) -> list[ModelEntry]:
     """What `serve MODEL ...` serves: what the config file lists where there is one; all of the repository when nothing
     is named.
 
-    Raises `UnknownModel`, and `InvalidSetting` for two models of one name and for a config file beside models.
+    Raises `UnknownModel`, and `InvalidSetting` for two models of one name, for an alias that is a model's name, and for
+    a config file beside models.
     """
+    found = _entries(settings, models)
+    aliases = aliases_of(settings.aliases)
+    for each in found:
+        if each.name in aliases:
+            raise InvalidSetting(
+                f"--aliases: {each.name!r} is to stand for {aliases[each.name]!r}, and is the name of a model itself;"
+                " one of the two wants another name"
+            )
+    return found
+
+
+def _entries(settings: Settings, models: Sequence[str]) -> list[ModelEntry]:
     if settings.model_config_file:
         return _listed(Path(settings.model_config_file).expanduser(), models)
     found: list[ModelEntry] = []

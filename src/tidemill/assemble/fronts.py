@@ -47,6 +47,9 @@ class Catalogue(Protocol):
     @property
     def parked(self) -> Collection[str]: ...
 
+    @property
+    def aliases(self) -> dict[str, str]: ...
+
 
 class Fronts:
     """`link.Behind`, and the processes."""
@@ -137,7 +140,8 @@ class Fronts:
         models = tuple(_told(each, self._serials.get(each, 0)) for each in replicas)
         labels = {name: found for name in {each.name for each in replicas} if (found := self._catalogue.labels(name))}
         parked = frozenset(self._catalogue.parked)
-        table = encode(Table(models, labels, self._is_ready(), self._is_draining(), self.grpc.grpc_port, parked))
+        ready, draining, aliases = self._is_ready(), self._is_draining(), self._catalogue.aliases
+        table = encode(Table(models, labels, ready, draining, self.grpc.grpc_port, parked, aliases))
         if table != self._table:
             self._table = table
             for each in self.all:

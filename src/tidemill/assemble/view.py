@@ -73,6 +73,8 @@ class View:
             version = {**msgspec.to_builtins(each), "size_bytes": sizes.get((each.name, each.version), 0)}
             del version["name"]
             told.setdefault(each.name, unknown)["versions"].append(version)
+        for name, model in told.items():
+            model["aliases"] = sorted(alias for alias, own in self._owner.fleet.aliases.items() if own == name)
         return [told[name] for name in sorted(told)]
 
     async def label(self, name: str, label: str, version: int) -> None:

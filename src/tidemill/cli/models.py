@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ PRICES = ("call_nanos", "prompt_token_nanos", "completion_token_nanos", "cached_
 
 @click.command("ls")
 @remote_options
-@setting_options("models")
+@setting_options("models", "aliases")
 @json_option
 def ls_command(url: str | None, key: str | None, as_json: bool, config: Path | None, **flags: Any) -> None:
     """List the models of the repository with their versions, or those of a running server (--url)."""
@@ -30,6 +31,7 @@ def ls_command(url: str | None, key: str | None, as_json: bool, config: Path | N
     from tidemill.repository import layout
 
     settings, _ = settled(flags, config)
+    called = _called(settings)
     rows = []
     for name in layout.names(settings.models):
         for version, path in layout.versions(settings.models / name).items():
@@ -37,7 +39,7 @@ def ls_command(url: str | None, key: str | None, as_json: bool, config: Path | N
                 package = layout.package(name, version, path)
                 row = {
                     "name": name, "version": version, "format": package.format, "size_bytes": package.size_bytes,
-                    "source": package.source, "reason": "",
+                    "source": package.source, "reason": "", "aliases": called(name),
                 }  # fmt: skip
             except RefusedModel as error:
                 row = {
@@ -47,6 +49,7 @@ def ls_command(url: str | None, key: str | None, as_json: bool, config: Path | N
                     "size_bytes": 0,
                     "source": "",
                     "reason": error.message,
+                    "aliases": called(name),
                 }
             rows.append(row)
     if as_json:
@@ -56,7 +59,7 @@ def ls_command(url: str | None, key: str | None, as_json: bool, config: Path | N
     else:
         cells = [
             (
-                row["name"],
+                _named(str(row["name"]), called(str(row["name"]))),
                 row["version"],
                 row["format"] or "refused",
                 size(int(str(row["size_bytes"]))),
@@ -77,26 +80,43 @@ def _list_served(models: list[dict[str, Any]], as_json: bool) -> None:
             labels = ", ".join(label for label, number in model["labels"].items() if number == version["version"])
             shown = size(version["size_bytes"]) if version["size_bytes"] else ""
             state = version["state"] or ("unloaded" if model["unloaded"] else "not loaded")
-            cells.append((model["name"], version["version"], state, labels, shown, version["reason"]))
+            name = _named(model["name"], model["aliases"])
+            cells.append((name, version["version"], state, labels, shown, version["reason"]))
     print_table(("model", "version", "state", "labels", "size", "reason"), cells, right=("version", "size"))
+
+
+def _called(settings: Settings) -> Callable[[str], list[str]]:
+    """The aliases of a model."""
+    from tidemill.core.aliases import aliases_of
+
+    aliases = aliases_of(settings.aliases)
+    return lambda name: sorted(alias for alias, own in aliases.items() if own == name)
+
+
+def _named(name: str, aliases: Sequence[str]) -> str:
+    """A model's name with its others behind it."""
+    return f"{name} ({', '.join(aliases)})" if aliases else name
 
 
 @click.command("show")
 @click.argument("model")
-@setting_options("models", "engine", "threads", "max_batch", "signatures_max", *PRICES)
+@setting_options("models", "aliases", "engine", "threads", "max_batch", "signatures_max", *PRICES)
 @json_option
 def show_command(model: str, as_json: bool, config: Path | None, **flags: Any) -> int:
     """Show a model: versions, signature, engine, how it batches, price.
 
-    MODEL is a name in the repository or a path. Loads it, as `serve` would; exits with 3 when a version is refused.
+    MODEL is a name in the repository, an alias or a path. Loads it, as `serve` would; exits with 3 when a version is
+    refused.
     """
     from tidemill.assemble import choose
     from tidemill.core.errors import TidemillError
 
     settings, _ = settled({**flags, "version_policy": "all"}, config)
+    called = _called(settings)
     shown = []
     for choice in choose(settings, [model]):
         told: dict[str, Any] = {"name": choice.name, "version": choice.version, "reason": choice.reason}
+        told["aliases"] = called(choice.name)
         if choice.package is not None:
             try:
                 told |= _told(settings, choice.package)
@@ -172,7 +192,7 @@ def _print_tensors(told: dict[str, Any]) -> None:
 
 
 def _print(told: dict[str, Any]) -> None:
-    click.echo(f"{told['name']} version {told['version']}")
+    click.echo(f"{_named(told['name'], told['aliases'])} version {told['version']}")
     if told["reason"]:
         click.echo(f"  refused  {told['reason']}")
         return

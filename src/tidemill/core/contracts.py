@@ -5,7 +5,7 @@ Each has one contract suite under `tests/contracts/` that every implementation p
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -191,6 +191,10 @@ class Served(Protocol):
 
 class Fleet(Protocol):
     """Which replica answers, and the way there and back."""
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """Further names -> the models that `find` and `versions` give for them, whether they are served or not."""
 
     def find(self, name: str, version: int | None = None, label: str | None = None) -> Served:
         """The version asked for by number or by label, or the newest that is ready. Raises `UnknownModel`,

@@ -36,7 +36,8 @@ class InferenceRequest(msgspec.Struct, frozen=True, gc=False):
 
     `deadline` is on the clock of `time.monotonic`, in seconds. `charge_id` names the charge that answering makes: the
     same id never makes a second one. `traceparent` is the request's span in W3C's form, "" where it is not traced.
-    `batch` tells a line of a batch, which has a price of its own.
+    `batch` tells a line of a batch, which has a price of its own. `alias` is the other name under which the model was
+    asked, one of `Fleet.aliases`; "" its own.
     """
 
     model: str
@@ -47,6 +48,7 @@ class InferenceRequest(msgspec.Struct, frozen=True, gc=False):
     deadline: float
     traceparent: str = ""
     batch: bool = False
+    alias: str = ""
 
     @property
     def tensors(self) -> Predict:

@@ -18,6 +18,7 @@ from typing import Any, get_type_hints
 
 import platformdirs
 
+from tidemill.core.aliases import aliases_of
 from tidemill.core.errors import InvalidSetting
 from tidemill.core.price import CALL_NANOS_MAX, TOKEN_NANOS_MAX
 from tidemill.core.versions import VersionPolicy
@@ -77,6 +78,11 @@ class Settings:
         "latest",
         "Which versions of a model are served: latest, latest:N, all, or specific:1,3.",
         check=VersionPolicy.parse,
+    )
+    aliases: str = _setting(
+        "",
+        "Further names by which models are asked, as gpt-4o=llama,gpt-4=llama; charges tell the model's own.",
+        check=aliases_of,
     )
     model_config_file: str = _setting(
         "", "TensorFlow Serving's ModelServerConfig (text form): the models to serve, in the place of MODEL."

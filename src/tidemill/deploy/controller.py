@@ -146,6 +146,9 @@ class Controller:
 
     async def start(self) -> None:
         """Load or refuse everything that is wanted; nothing is waited for to settle."""
+        for alias, name in self._fleet.aliases.items():
+            if name not in self._models:
+                log.error("the alias %r stands for the model %r, which is not served", alias, name)
         for model in self._models.values():
             self._announce(model, await self._look(model))
         for model in list(self._models.values()):
@@ -321,6 +324,9 @@ class Controller:
     async def _open(self, name: str, version: int, path: Path, config: ModelConfig | None) -> str:
         """Load one version; why it was refused, "" where it was not."""
         self._fleet.announce(ModelPackage(name, version, path, "unknown", 0))
+        if stands_for := self._fleet.aliases.get(name):
+            reason = f"{name!r} is an alias of {stands_for!r} (--aliases); one of the two wants another name"
+            return self._fleet.refuse(name, version, reason).reason
         async with self._opening:
             try:
                 package = await self._aside(partial(layout.package, name, version, path, config))

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 
+from tidemill.core.aliases import aliases_of
 from tidemill.core.contracts import Generator, Pieces
 from tidemill.core.errors import ModelNotReady, TidemillError, UnknownLabel, UnknownModel, UnknownVersion
 from tidemill.core.package import ModelPackage
@@ -46,6 +47,7 @@ class LocalFleet:
         self._replicas: dict[tuple[str, int], Replica] = {}
         self._newest: dict[str, Replica] = {}
         self._labels: dict[str, dict[str, int]] = {}
+        self.aliases = aliases_of(policy.settings.aliases)
         self.parked: set[str] = set()
         self._threads = StepThreads(policy.steps.threads)
         self._leaving: weakref.WeakValueDictionary[tuple[str, int], Replica] = weakref.WeakValueDictionary()
@@ -134,8 +136,8 @@ class LocalFleet:
 
     def _chain(self, replica: Replica, ensemble: stages.Ensemble, before: Replica | None) -> Replica:
         """Let an ensemble stand, which serves as soon as its stages do. Raises `RefusedModel` for what can never be."""
-        asked = {each.name: _asked(each) for each in self._replicas.values()}
-        stages.check(replica.name, asked | {replica.name: _asked(replica)})
+        asked = {each.name: self._asked(each) for each in self._replicas.values()}
+        stages.check(replica.name, asked | {replica.name: self._asked(replica)})
         replica.ensemble = ensemble
         replica.adopt(ensemble.signature, rows_apart=False)
         key = replica.name, replica.version
@@ -238,6 +240,7 @@ class LocalFleet:
         return replica
 
     def find(self, name: str, version: int | None = None, label: str | None = None) -> Replica:
+        name = self.aliases.get(name, name)
         if label is not None:
             version = self._labelled(name, label)
         if version is None:
@@ -252,6 +255,7 @@ class LocalFleet:
 
     def versions(self, name: str) -> list[Replica]:
         """Every version of `name`, oldest first. Raises `UnknownModel`."""
+        name = self.aliases.get(name, name)
         found = [replica for replica in self.replicas() if replica.name == name]
         if not found:
             raise self._not_found(name, None)
@@ -318,6 +322,10 @@ class LocalFleet:
             return EnsembleRun(self, replica, replica.ensemble, request, self._threads, self._policy.steps)
         return Run(replica, request)
 
+    def _asked(self, replica: Replica) -> tuple[str, ...]:
+        """The models that an ensemble asks."""
+        return tuple(self.aliases.get(stage.model, stage.model) for stage in replica.package.config.stage)
+
     def _held(self, name: str, version: int) -> Replica:
         """The replica in its place, or one that has left it and that a caller still holds."""
         key = name, version
@@ -340,10 +348,6 @@ class LocalFleet:
                 lanes.append(replica.generator.close())
         await asyncio.gather(*lanes, *self._endings)
         self._threads.close()
-
-
-def _asked(replica: Replica) -> tuple[str, ...]:
-    return tuple(stage.model for stage in replica.package.config.stage)
 
 
 Prepared = tuple[Steps, Opened | stages.Ensemble, embedder.Embedder | None]

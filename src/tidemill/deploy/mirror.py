@@ -102,6 +102,7 @@ class Mirror:
         self.ready = table.ready
         self.draining = table.draining
         self.grpc_port = table.grpc_port
+        self.aliases = table.aliases
         self._labels = table.labels
         self._parked = table.parked
         before, self._serving, self._versions = self._serving, {}, {}
@@ -127,6 +128,7 @@ class Mirror:
 
     def find(self, name: str, version: int | None = None, label: str | None = None) -> Mirrored:
         """As `Fleet.find`."""
+        name = self.aliases.get(name, name)
         if label is not None:
             version = self._labelled(name, label)
         found = self._found.get((name, version))
@@ -140,6 +142,7 @@ class Mirror:
 
     def versions(self, name: str) -> list[Mirrored]:
         """As `Fleet.versions`."""
+        name = self.aliases.get(name, name)
         if name not in self._versions:
             raise self._not_found(name, None)
         return list(self._versions[name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
 
 import msgspec
@@ -26,6 +27,10 @@ class RemoteFleet:
         self._peer = peer
         self.find = mirror.find
         """As `Fleet.find`; the mirror's own, for a call less in every request."""
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        return self._mirror.aliases
 
     def replicas(self) -> list[Mirrored]:
         return self._mirror.replicas()

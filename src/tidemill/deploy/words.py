@@ -69,7 +69,7 @@ class WordsRun:
     """One request for words or embeddings, counted under its replica, which it holds until it is left. `laned`: it runs
     in the replica's lane, which counts requests and rows."""
 
-    __slots__ = ("_began", "_counted", "_first", "_laned", "_operation", "_pieces", "_replica", "_run")
+    __slots__ = ("_asked", "_began", "_counted", "_first", "_laned", "_pieces", "_replica", "_run")
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class WordsRun:
         laned: bool = False,
     ) -> None:
         self._replica = replica
-        self._operation = operation(request.work)
+        self._asked = operation(request.work), request.alias
         self._run = run
         self._laned = laned
 
@@ -113,8 +113,8 @@ class WordsRun:
         return piece
 
     def _failed(self, error: TidemillError) -> None:
-        if self._operation and not self._counted:
-            self._replica.stats.words_of(self._operation).ended(error.code, time.monotonic() - self._began)
+        if self._asked[0] and not self._counted:
+            self._replica.stats.words_of(*self._asked).ended(error.code, time.monotonic() - self._began)
 
     def _count(self, usage: Usage, first: float, now: float) -> None:
         self._counted = True
@@ -124,9 +124,9 @@ class WordsRun:
             stats.rows += usage.rows
             stats.last_at = self._began
             stats.latency.observe(now - self._began)
-        if not self._operation:
+        if not self._asked[0]:
             return  # it only told tokens, or how likely they are
-        words = stats.words_of(self._operation)
+        words = stats.words_of(*self._asked)
         words.ended("", now - self._began)
         words.prompt.observe(usage.prompt_tokens)
         stats.cached_tokens += usage.cached_tokens

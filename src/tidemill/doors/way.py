@@ -100,17 +100,32 @@ def _named(fleet: Fleet, name: str) -> Served:
         return fleet.find(model, *((int(which), None) if _is_version(which) else (None, which)))
 
 
+def alias_of(fleet: Fleet, name: str) -> str:
+    """The alias by which `name` (`M`, `M@V`, `M@label`) names a model, "" where that is its own name."""
+    if name in fleet.aliases:
+        return name
+    model = name.rpartition("@")[0]
+    return model if model in fleet.aliases else ""
+
+
 def _is_version(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 18
 
 
 def inference_request(
-    caller: Caller, served: Served, work: Work, given_id: str, request_id: str, body: bytes, until: float
+    caller: Caller,
+    served: Served,
+    work: Work,
+    given_id: str,
+    request_id: str,
+    body: bytes,
+    until: float,
+    alias: str = "",
 ) -> InferenceRequest:
     """`given_id` is the caller's own request or idempotency id, "" when there is none."""
     name, version = served.name, served.version
     named = charge_id(caller, given_id, name, version, body) if given_id else request_id
     if trace.STATE.recorder is None:
-        return InferenceRequest(name, version, work, request_id, named, until)
+        return InferenceRequest(name, version, work, request_id, named, until, alias=alias)
     trace.tell({"tidemill.model": name, "tidemill.version": version})
-    return InferenceRequest(name, version, work, request_id, named, until, trace.parent())
+    return InferenceRequest(name, version, work, request_id, named, until, trace.parent(), alias=alias)

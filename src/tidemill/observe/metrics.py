@@ -73,8 +73,8 @@ GEN_AI = (
     "gen_ai_request_model",
     "gen_ai_response_model",
 )
-"""Labels of the `gen_ai` metrics: ours, and those that OpenTelemetry's conventions for generative AI want. Names that
-callers and upstreams made up for a model are none: they would be without end."""
+"""Labels of the `gen_ai` metrics: ours, and those that OpenTelemetry's conventions for generative AI want. A name is
+the model's own or one of its aliases; what callers and upstreams make up would be without end."""
 PROVIDER = "tidemill"
 
 
@@ -268,8 +268,8 @@ def _words(models: Sequence[ModelSample]) -> Iterator[Metric]:
     restarts = _counter("tidemill_generate_restarts", label)
     for model in models:
         where = (model.name, str(model.version))
-        for operation, words in model.stats.words.items():
-            told = (*where, operation, PROVIDER, model.name, model.name)
+        for (operation, alias), words in model.stats.words.items():
+            told = (*where, operation, PROVIDER, alias or model.name, model.name)
             for code, histogram in words.spent_s.items():
                 _add(spent, (*told, code), histogram)
             _add(tokens, (*told, "input"), words.prompt)

@@ -54,7 +54,8 @@ class ModelStats:
     `compute` is the time of one batch in the engine. `shared` counts each request of a run with the whole of its
     times, `by_rows` the runs themselves. `failed_s` is what requests that failed spent in the lane; `last_at` when the
     last one that ran arrived, on the lane's clock. `words` are those of requests for words and embeddings, by their
-    operation in OpenTelemetry's words, and `cached_tokens` the tokens of their prompts that needed no work.
+    operation in OpenTelemetry's words and the alias under which the model was asked ("": its own name), and
+    `cached_tokens` the tokens of their prompts that needed no work.
     """
 
     __slots__ = (
@@ -87,17 +88,17 @@ class ModelStats:
         self.shared = RunTimes()
         self.by_rows: dict[int, RunTimes] = {}
         self.last_at: float | None = None
-        self.words: dict[str, WordStats] = {}
+        self.words: dict[tuple[str, str], WordStats] = {}
         self.cached_tokens = 0
 
     def failed(self, code: str) -> None:
         self.failures[code] = self.failures.get(code, 0) + 1
 
-    def words_of(self, operation: str) -> WordStats:
-        """Those of `operation`, begun where there are none yet."""
-        found = self.words.get(operation)
+    def words_of(self, operation: str, alias: str) -> WordStats:
+        """Those of `operation` under that name, begun where there are none yet."""
+        found = self.words.get((operation, alias))
         if found is None:
-            found = self.words[operation] = WordStats()
+            found = self.words[operation, alias] = WordStats()
         return found
 
     def ran(self, rows: int, requests: int, input_s: float, infer_s: float, output_s: float) -> None:

@@ -144,7 +144,7 @@ class Model(msgspec.Struct, frozen=True):
 
 class Table(msgspec.Struct, frozen=True):
     """What is served. `ready` and `draining` are the service's; gRPC is answered at `grpc_port`, 0: nowhere yet. The
-    models `parked` were unloaded by hand."""
+    models `parked` were unloaded by hand; `aliases` are further names of models."""
 
     models: tuple[Model, ...]
     labels: dict[str, dict[str, int]]
@@ -152,6 +152,7 @@ class Table(msgspec.Struct, frozen=True):
     draining: bool
     grpc_port: int
     parked: frozenset[str] = frozenset()
+    aliases: dict[str, str] = {}
 
 
 class Ready(msgspec.Struct, frozen=True):

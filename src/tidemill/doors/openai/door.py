@@ -133,7 +133,7 @@ class _Turn:
         self._shaped_by = asked.shaped_by
         for work in asked.works:
             check_length(work, served.speaks)
-        requests = self._requests(caller, served, asked, body)
+        requests = self._requests(caller, served, asked, body, way.alias_of(service.fleet, model))
         about = About(model, head.request_id, int(time.time()), served)
         if asked.stream:
             events.keep_alive()
@@ -154,7 +154,9 @@ class _Turn:
             return param
         return next((name for name in NAMES.get(param, ()) if given.get(name) is not None), param)
 
-    def _requests(self, caller: Caller, served: Served, asked: Asked, body: bytes) -> Sequence[InferenceRequest]:
+    def _requests(
+        self, caller: Caller, served: Served, asked: Asked, body: bytes, alias: str
+    ) -> Sequence[InferenceRequest]:
         """One for each piece of work, each with a charge of its own."""
         head = self.head
         until = way.deadline(head.timeout_s, self._limits.timeout_s, self._started)
@@ -162,7 +164,8 @@ class _Turn:
         for index, work in enumerate(works(asked)):
             more = f"-{index}" if index else ""
             given = f"{head.given_id}{more}" if head.given_id else ""
-            made.append(way.inference_request(caller, served, work, given, f"{head.request_id}{more}", body, until))
+            request_id = f"{head.request_id}{more}"
+            made.append(way.inference_request(caller, served, work, given, request_id, body, until, alias))
         return made
 
     async def _refuse(self, path: str, error: TidemillError, send: Send, events: Events) -> None:

@@ -94,7 +94,7 @@ SHAPES: dict[str, Schema] = {
             "name": TEXT,
             "versions": items(record({"version": WHOLE, "state": TEXT, "reason": TEXT, "size_bytes": WHOLE})),
         },
-        {"policy": TEXT, "labels": {"type": "object"}, "unloaded": FLAG},
+        {"policy": TEXT, "labels": {"type": "object"}, "unloaded": FLAG, "aliases": items(TEXT)},
     ),
     "Pointing": record({"version": WHOLE}, closed=True),
     "Label": record({"name": TEXT, "label": TEXT, "version": WHOLE}),

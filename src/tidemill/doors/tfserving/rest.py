@@ -14,7 +14,7 @@ from tidemill.doors.framework import caller, reply
 from tidemill.doors.tfserving import translate
 from tidemill.doors.tfserving.dialect import DIALECTS
 from tidemill.doors.tfserving.spec import versions
-from tidemill.doors.way import named, version_of
+from tidemill.doors.way import alias_of, named, version_of
 from tidemill.serve.answer import Service
 
 CHOICES = ("", "/versions/{version}", "/labels/{label}")
@@ -32,7 +32,8 @@ def routes(service: Service) -> list[Route]:
             if version is not None or label is not None or "@" not in name:
                 raise
             found = [named(service.fleet, name)]  # as OpenAI's clients name a version
-        return reply(translate.status(name, found, created_s))
+        root = found[0].name if alias_of(service.fleet, name) else ""
+        return reply(translate.status(name, found, created_s, root))
 
     async def metadata(request: Request) -> Response:
         caller(service, request)
@@ -42,8 +43,10 @@ def routes(service: Service) -> list[Route]:
     async def models(request: Request) -> Response:
         """OpenAI's list, of those that can be asked; TensorFlow Serving has none."""
         caller(service, request)
-        names = dict.fromkeys(each.name for each in service.fleet.replicas() if each.state == "AVAILABLE")
-        return reply({"object": "list", "data": [translate.model(name, created_s) for name in names]})
+        fleet = service.fleet
+        roots = {each.name: "" for each in fleet.replicas() if each.state == "AVAILABLE"}
+        roots |= {alias: name for alias, name in fleet.aliases.items() if name in roots}
+        return reply({"object": "list", "data": [translate.model(name, created_s, roots[name]) for name in roots]})
 
     async def verb(request: Request) -> Response:
         verbs = ", ".join(f":{each}" for each in DIALECTS)

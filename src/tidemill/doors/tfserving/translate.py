@@ -218,7 +218,7 @@ def _shown(name: str, array: Array) -> Any:
     return told(array.tolist())
 
 
-def status(name: str, versions: Sequence[Served], created_s: int) -> dict[str, Any]:
+def status(name: str, versions: Sequence[Served], created_s: int, root: str = "") -> dict[str, Any]:
     """One object for TensorFlow Serving's and OpenAI's `GET /v1/models/M`; the newest version comes first."""
     return {
         "model_version_status": [
@@ -229,13 +229,15 @@ def status(name: str, versions: Sequence[Served], created_s: int) -> dict[str, A
             }
             for served in reversed(versions)
         ],
-        **model(name, created_s),
+        **model(name, created_s, root),
     }
 
 
-def model(name: str, created_s: int) -> dict[str, Any]:
-    """A model in OpenAI's words; `created_s` is when this service began to serve it."""
-    return {"id": name, "object": "model", "created": created_s, "owned_by": "tidemill"}
+def model(name: str, created_s: int, root: str = "") -> dict[str, Any]:
+    """A model in OpenAI's words; `created_s` is when this service began to serve it, `root` what an alias stands for,
+    in vLLM's word."""
+    more = {"root": root} if root else {}
+    return {"id": name, "object": "model", "created": created_s, "owned_by": "tidemill", **more}
 
 
 def metadata(name: str, version: int, signature: Signature) -> dict[str, Any]:

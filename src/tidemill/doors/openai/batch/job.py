@@ -326,8 +326,9 @@ class Job:
         request_id = line.line_id(batch_id, number)
         until = way.deadline(None, desk.limits.timeout_s)
         charges = [line.charge_id(batch_id, number, index) for index in range(len(asked.works))]
+        alias = way.alias_of(desk.service.fleet, str(fields.values["model"]))
         requests = [
-            InferenceRequest(served.name, served.version, work, request_id, charge, until, batch=True)
+            InferenceRequest(served.name, served.version, work, request_id, charge, until, batch=True, alias=alias)
             for work, charge in zip(works(asked), charges, strict=True)
         ]
         about = About(str(fields.values["model"]), request_id, int(time.time()), served)
