@@ -96,7 +96,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         models = folder / "models"
         lay(models, "cloud", upstream.url, protocol="openai", price=PRICE, health_s=0.0, failures_max=1000)
         lay(models, "worded", upstream.url, protocol="openai", tools="words", health_s=0.0)
-        lay(models, "mill", there.url, protocol="openai", key_env="MILL_KEY", health_s=0.0)
+        lay(models, "mill", there.url, protocol="openai", key_env="MILL_KEY", health_s=0.0, tokenizes=True)
         lay(models, "calling", there.url, protocol="openai", key_env="MILL_KEY", health_s=0.0)
         with Server(models, folder / "data", "--no-auth", MILL_KEY=KEY) as server:
             made = Gateway(upstream, server)
@@ -319,6 +319,21 @@ def test_another_tidemill_calls_through_the_gateway(gateway: Gateway, client: op
             messages=[RAIN],
             response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": UNHELD}},
         )
+
+
+def test_tokens_that_are_refused_name_the_field_there_and_here(gateway: Gateway) -> None:
+    def ask(path: str, **body: Any) -> dict[str, Any]:
+        told: dict[str, Any] = gateway.server.client.post(f"/v1/{path}", json=body).json()
+        return told.get("error", told)  # type: ignore[no-any-return]
+
+    found = ask("tokenize", model="mill", prompt="größte")
+    assert ask("detokenize", model="mill", tokens=found["tokens"]) == {"prompt": "größte"}
+    assert ask("detokenize", model="mill", tokens=[10**6])["param"] == "tokens[0]"
+    assert ask("detokenize", model="mill", tokens=["x"])["param"] == "tokens[0]"
+    assert ask("tokenize", model="mill")["param"] == "prompt"
+    for path, body in (("tokenize", {"prompt": "x"}), ("detokenize", {"tokens": [1]})):
+        refused = ask(path, model="cloud", **body)
+        assert (refused["code"], refused["param"]) == ("unsupported_parameter", "model")
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from authority import Authority
 from tidemill.core.errors import (
+    CallerError,
     DeadlineExceeded,
     ModelNotReady,
     NotOffered,
@@ -309,6 +311,9 @@ async def test_usage_that_is_missing_is_counted_by_the_tokenizer_beside_the_mode
         tokens = (await said(model, Tokenise(text="The tide")))[1].tensors["tokens"]
         assert tokens.tolist() == [1, 2]
         assert (await said(model, Tokenise(tokens=(2,))))[0] == "tide"
+        with pytest.raises(NotOffered) as refused:
+            await said(model, Tokenise(messages=({"role": "user", "content": "x"},)))
+        assert refused.value.param == "messages"
         assert model.speaks is not None
         assert model.speaks.vocabulary == 4
 
@@ -322,6 +327,27 @@ async def test_tokens_are_asked_for_where_vllm_has_them_and_nobody_is_sick_for_i
         assert [heard.path for heard in one.heard] == ["/v1/tokenize", "/tokenize", "/tokenize"]
         one.says = SAID
         assert (await said(model))[0] == "mills"
+
+
+@pytest.mark.parametrize(
+    ("work", "param"),
+    [
+        (Tokenise(text="The tide"), "prompt"),
+        (Tokenise(messages=({"role": "user", "content": "x"},)), "messages"),
+        (Tokenise(tokens=(1, 99)), "tokens"),
+    ],
+)
+async def test_refusal_of_tokens_names_the_field_that_was_sent(work: Tokenise, param: str) -> None:
+    async with gateway(1, tokenizes=True) as (model, (one,)):
+        for body, told in (({"message": "no"}, param), ({"message": "no", "param": "extra"}, "extra")):
+            one.says = reply(400, orjson.dumps({"error": body}))
+            with pytest.raises(CallerError, match="refused: 'no'") as refused:
+                await said(model, work)
+            assert refused.value.param == told
+    async with gateway(1) as (model, _):
+        with pytest.raises(NotOffered, match="no tokenizer is known") as unknown:
+            await said(model, work)
+        assert unknown.value.param == "model"
 
 
 async def test_tokens_that_are_nowhere_are_not_told() -> None:

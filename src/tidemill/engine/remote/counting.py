@@ -59,8 +59,10 @@ class Counting:
 
     def tokenised(self, work: Tokenise) -> Array | str:
         """Tokens of a text, or the text of tokens. Raises `NotOffered` without a tokenizer, and for messages."""
-        if self._tokenizer is None or work.messages:
-            raise NotOffered("the server that answers for this model was given no tokenizer of its own for that")
+        if self._tokenizer is None:
+            raise NotOffered("no tokenizer is known for this model; its [remote] may name one", param="model")
+        if work.messages:
+            raise NotOffered("this model's tokenizer has no template for chat: send prompt", param="messages")
         if work.tokens:
             return str(self._tokenizer.decode(list(work.tokens), skip_special_tokens=not work.special))
         return np.array(self._tokenizer.encode(work.text, add_special_tokens=work.special).ids, np.int64)

@@ -15,7 +15,7 @@ import httpx
 import numpy as np
 
 from tidemill.core.contracts import UpstreamCounts
-from tidemill.core.errors import DeadlineExceeded, ModelNotReady, NotOffered, UpstreamFailed, WrongValue
+from tidemill.core.errors import CallerError, DeadlineExceeded, ModelNotReady, NotOffered, UpstreamFailed, WrongValue
 from tidemill.core.generation import Delta, Embed, Generate, Speaks, Tokenise
 from tidemill.core.package import Remote
 from tidemill.core.request import InferenceRequest, Piece, Predict, Usage
@@ -228,7 +228,12 @@ class RemoteRun:
             async def begin(reply: Reply) -> Any:
                 return openai.tokenised(await reply.whole())
 
-            self._reply, found = await self._ask(lambda place: openai.tokenising(place.model, work), begin)
+            try:
+                self._reply, found = await self._ask(lambda place: openai.tokenising(place.model, work), begin)
+            except CallerError as error:
+                if error.param is None:  # an upstream seldom says; there is one field that it can mean
+                    error.param = "tokens" if work.tokens else "messages" if work.messages else "prompt"
+                raise
             await self._let_go()
         if isinstance(found, np.ndarray):
             return Piece({"tokens": found}, Usage(prompt_tokens=len(found)))
