@@ -192,6 +192,21 @@ async def test_an_error_names_its_stage(fleet: LocalFleet) -> None:
         await answer(fleet, asked("b-lower"))
 
 
+async def test_what_it_answered_and_what_failed_is_counted_with_its_time(fleet: LocalFleet) -> None:
+    await fleet.load(adding("plus"))
+    await fleet.load(chain("whole", stage("plus"), stage("plus")))
+    before_ms = time.time() * 1000
+    await answer(fleet, asked("whole"))
+    with pytest.raises(RefusedByEngine):
+        await answer(fleet, asked("whole", -X - 1))
+    counts, of_stage = fleet.find("whole").counts(), fleet.find("plus").counts()
+    assert (counts.success.count, counts.runs, of_stage.success.count) == (1, 1, 2)
+    assert counts.success.ns >= of_stage.success.ns > 0
+    assert counts.failed.ns > 0
+    assert counts.infer.count == counts.queued.count == 0  # its stages tell them
+    assert before_ms - 1 <= counts.last_ms <= time.time() * 1000
+
+
 async def test_it_steps_back_while_a_stage_is_missing_and_with_it_those_that_ask_it(fleet: LocalFleet) -> None:
     for package in (adding("a"), chain("aa", stage("a")), chain("more", stage("aa", outputs={"x": "x"}))):
         await fleet.load(package)

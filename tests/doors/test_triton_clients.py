@@ -180,6 +180,11 @@ def test_statistics_count_what_was_asked(client: Any, kind: str) -> None:
     assert int(after["execution_count"]) - int(before.get("execution_count", 0)) == 2
     success = [int(each["inference_stats"]["success"].get("count", 0)) for each in (before, after)]
     assert success[1] - success[0] == 2
+    parts = ("queue", "compute_input", "compute_infer", "compute_output")
+    stats = after["inference_stats"]
+    assert all(int(stats[part]["count"]) == success[1] for part in parts)
+    spent_ns = sum(int(stats[part].get("ns", 0)) for part in parts)
+    assert 0 < spent_ns <= int(stats["success"]["ns"]) < 1_000_000_000 * success[1]
     assert any(int(each["batch_size"]) == 3 for each in after["batch_stats"])
     everything = plain(client.get_inference_statistics())["model_stats"]
     assert {"half", "two"} <= {each["name"] for each in everything}

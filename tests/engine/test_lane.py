@@ -23,6 +23,7 @@ from tidemill.core.errors import (
     TidemillError,
 )
 from tidemill.core.request import InferenceRequest, Predict
+from tidemill.core.running import Timed
 from tidemill.core.tensor import Signature, Tensors, TensorSpec
 from tidemill.engine.lane import Lane, LanePolicy, zeros_for
 from tidemill.engine.run_batch import Outcome
@@ -547,10 +548,54 @@ async def test_runs_are_counted_by_their_rows_and_for_each_request_that_shared_t
         counts = b.stats.counts(now=5.0, now_ms=10_000.0)
     assert counts.runs == 2
     assert [(each.rows, each.infer.count) for each in counts.batches] == [(1, 1), (3, 1)]
-    assert counts.infer.count == counts.success.count == 3
+    assert counts.infer.count == counts.success.count == counts.queued.count == 3
+    alone, together = counts.batches
+    assert counts.infer.ns == pytest.approx(alone.infer.ns + 2 * together.infer.ns, abs=3)
     assert counts.infer.ns > 0
     assert counts.rows == 4
     assert counts.last_ms == 8_000
+
+
+async def test_each_part_of_the_time_of_a_request_is_told_apart() -> None:
+    async with bench(rows_max=8) as b:
+        held = await b.hold()
+        b.clock.now = 1
+        waiting = b.lane.submit(ask(1))
+        b.clock.now = 4
+        b.release()
+        await answers(held, waiting)
+        counts = b.stats.counts(0.0, 0.0)
+    assert counts.queued == Timed(2, 3_000_000_000)
+    assert counts.success == Timed(2, 7_000_000_000)
+
+
+async def test_what_was_not_answered_counts_in_no_part_of_the_time() -> None:
+    async with bench(rows_max=8) as b:
+        held = await b.hold()
+        gone, spoiled, late = b.lane.submit(ask(1)), b.lane.submit(ask(POISON)), b.lane.submit(ask(3, deadline=1))
+        b.clock.now = 2
+        gone.cancel()
+        b.release()
+        await answers(held, spoiled, late)
+        counts = b.stats.counts(0.0, 0.0)
+    assert [counts.success.count, counts.queued.count, counts.infer.count, counts.output.count] == [1] * 4
+    assert counts.queued.ns == 0
+    assert counts.failed.ns == 4_000_000_000
+
+
+async def test_request_that_was_cut_into_batches_counts_once_with_all_of_them() -> None:
+    async with bench(rows_max=2) as b:
+        held = await b.hold()
+        cut = b.lane.submit(ask(1, 2, 3, 4, 5))
+        b.clock.now = 3
+        b.release()
+        await answers(held, cut)
+        counts = b.stats.counts(0.0, 0.0)
+    assert [(each.rows, each.infer.count) for each in counts.batches] == [(1, 2), (2, 2)]
+    assert counts.success.count == counts.queued.count == counts.infer.count == 2
+    assert counts.infer.ns == pytest.approx(sum(each.infer.ns for each in counts.batches), abs=4)
+    assert counts.queued.ns == 3_000_000_000
+    assert (counts.rows, counts.runs) == (6, 4)
 
 
 async def test_requests_of_a_spoiled_batch_are_counted_as_the_runs_that_they_were() -> None:

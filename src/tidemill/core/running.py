@@ -38,8 +38,10 @@ class Counts(msgspec.Struct, frozen=True):
     """What happened to a version since it was loaded.
 
     `last_ms` is when the last request that ran arrived, in milliseconds since 1970, 0 for never. `runs` counts the
-    engine's successful runs, all others requests; of `input`, `infer` and `output`, each request that shared a batch
-    counts the whole.
+    engine's successful runs, or an ensemble's answers, all others requests. `queued`, `input`, `infer` and `output` are
+    of requests that were answered, once each: of a batch that several shared each counts the whole, one that was cut
+    into several batches their sum. They are none where no lane is: of ensembles, whose stages tell them, and of
+    language models.
     """
 
     last_ms: int = 0

@@ -58,6 +58,19 @@ class EnsembleRun(OnePiece):
 
     async def _answer(self) -> Piece:
         started = time.monotonic()
+        stats = self._replica.stats
+        try:
+            piece = await self._through()
+        except TidemillError:
+            stats.failed_s += time.monotonic() - started
+            raise
+        stats.rows += 1
+        stats.runs += 1
+        stats.last_at = started
+        stats.answered(time.monotonic() - started, 0.0)
+        return piece
+
+    async def _through(self) -> Piece:
         values: dict[str, Any] = dict(self._request.tensors.inputs)
         for ready in self._ensemble.stages:
             try:
@@ -71,10 +84,6 @@ class EnsembleRun(OnePiece):
             for spec in self._ensemble.signature.outputs
             if not wanted or spec.name in wanted
         }
-        stats = self._replica.stats
-        stats.requests += 1
-        stats.rows += 1
-        stats.latency.observe(time.monotonic() - started)
         return Piece(outputs, Usage(calls=1, rows=1))
 
     async def _stage(self, ready: ReadyStage, values: dict[str, Any]) -> dict[str, Any]:

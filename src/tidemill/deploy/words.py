@@ -113,17 +113,21 @@ class WordsRun:
         return piece
 
     def _failed(self, error: TidemillError) -> None:
-        if self._asked[0] and not self._counted:
-            self._replica.stats.words_of(*self._asked).ended(error.code, time.monotonic() - self._began)
+        if self._counted:
+            return
+        spent_s, stats = time.monotonic() - self._began, self._replica.stats
+        if not self._laned:
+            stats.failed_s += spent_s
+        if self._asked[0]:
+            stats.words_of(*self._asked).ended(error.code, spent_s)
 
     def _count(self, usage: Usage, first: float, now: float) -> None:
         self._counted = True
         stats = self._replica.stats
         if not self._laned:
-            stats.requests += 1
             stats.rows += usage.rows
             stats.last_at = self._began
-            stats.latency.observe(now - self._began)
+            stats.answered(now - self._began, 0.0)
         if not self._asked[0]:
             return  # it only told tokens, or how likely they are
         words = stats.words_of(*self._asked)

@@ -311,22 +311,26 @@ class Lane:
         stats.batch_rows.observe(float(sum(entry.rows for entry in batch)))
         stats.last_at = batch[-1].arrived
         for ran in outcome.runs:
-            stats.ran(ran.rows, ran.requests, ran.input_s, ran.infer_s, ran.output_s)
+            stats.ran(ran.rows, ran.input_s, ran.infer_s, ran.output_s)
         if trace.STATE.recorder is not None:
             _record(batch, outcome)
+        runs = iter(outcome.runs_of_answers())
         for entry, answer in zip(batch, outcome.answers, strict=True):
             future = entry.future
+            if isinstance(answer, TidemillError):
+                if not future.done():
+                    stats.failed_s += now - entry.arrived
+                    future.set_exception(answer)
+                continue
+            ran = next(runs)
             if future.done():
                 continue
-            if isinstance(answer, TidemillError):
-                stats.failed_s += now - entry.arrived
-                future.set_exception(answer)
-            else:
-                stats.rows += entry.rows
-                if entry.counts:
-                    stats.requests += 1
-                    stats.latency.observe(now - entry.arrived)
-                future.set_result(answer)
+            stats.rows += entry.rows
+            stats.shared.add(int(entry.counts), ran.input_s, ran.infer_s, ran.output_s)
+            if entry.counts:
+                begun = entry.started if entry.split is None else entry.split.started
+                stats.answered(now - entry.arrived, begun - entry.arrived)
+            future.set_result(answer)
         if self._waiting:
             if not self._scheduled:
                 self._schedule()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -25,8 +26,7 @@ class Entry:
 
     `arrived` and `deadline` are on the lane's clock. `key` is `batching.Waiting`'s. `counts` is False for a part of a
     request whose last part counts for it; `split` is set for one that is cut into parts. `length` is
-    `padding.Padder`'s, 0 where there is none. `signature` is `Predict`'s. `started` is when its batch began, kept for
-    those with a `traceparent`.
+    `padding.Padder`'s, 0 where there is none. `signature` is `Predict`'s. `started` is when its batch began, 0 before.
     """
 
     __slots__ = (
@@ -84,6 +84,10 @@ class Outcome:
         self.compute_s = 0.0
         self.cpu_s: float | None = None
         self.splits = True
+
+    def runs_of_answers(self) -> Iterable[Ran]:
+        """The run that gave each answer, in their order, of those that are no errors."""
+        return repeat(self.runs[0]) if self.runs and self.runs[0].requests > 1 else self.runs
 
 
 def run(engine: Engine, batch: list[Entry], weighed: bool, padder: Padder | None = None) -> Outcome:

@@ -37,6 +37,11 @@ class Split:
         self.rest.split = self
         entry.future.add_done_callback(self._take_back)
 
+    @property
+    def started(self) -> float:
+        """When the first of the parts began; all have been cut by then."""
+        return min(part.started for part in self._parts)
+
     def cut(self, rows: int) -> Entry:
         """The next part, of `rows`, which are fewer than `rest` has."""
         rest = self.rest

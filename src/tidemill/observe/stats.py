@@ -51,10 +51,11 @@ class ModelStats:
     """Written on the service's loop alone. Times in seconds.
 
     `latency` runs from a request's arrival in the lane to its answer, `queue` from arrival to the start of its batch,
-    `compute` is the time of one batch in the engine. `shared` counts each request of a run with the whole of its
-    times, `by_rows` the runs themselves. `failed_s` is what requests that failed spent in the lane; `last_at` when the
-    last one that ran arrived, on the lane's clock. `words` are those of requests for words and embeddings, by their
-    operation in OpenTelemetry's words and the alias under which the model was asked ("": its own name), and
+    `compute` is the time of one batch in the engine. `queued_s` and `shared` are of requests that were answered, once
+    each: what they waited before their first run, and the whole times of the run that they shared or of those of their
+    parts. `by_rows` counts the runs themselves. `failed_s` is what requests that failed spent in the lane; `last_at`
+    when the last one that ran arrived, on the lane's clock. `words` are those of requests for words and embeddings, by
+    their operation in OpenTelemetry's words and the alias under which the model was asked ("": its own name), and
     `cached_tokens` the tokens of their prompts that needed no work.
     """
 
@@ -68,6 +69,7 @@ class ModelStats:
         "last_at",
         "latency",
         "queue",
+        "queued_s",
         "requests",
         "rows",
         "runs",
@@ -82,6 +84,7 @@ class ModelStats:
         self.failed_s = 0.0
         self.latency = Histogram()
         self.queue = Histogram()
+        self.queued_s = 0.0
         self.compute = Histogram()
         self.batch_rows = Histogram(POWERS_OF_TWO)
         self.runs = 0
@@ -101,16 +104,21 @@ class ModelStats:
             found = self.words[operation, alias] = WordStats()
         return found
 
-    def ran(self, rows: int, requests: int, input_s: float, infer_s: float, output_s: float) -> None:
-        """Count a run of the engine that answered `requests` with `rows` rows together."""
+    def ran(self, rows: int, input_s: float, infer_s: float, output_s: float) -> None:
+        """Count a run of the engine that answered `rows` rows together."""
         self.runs += 1
-        self.shared.add(requests, input_s * requests, infer_s * requests, output_s * requests)
         times = self.by_rows.get(rows)
         if times is None:
             if len(self.by_rows) >= SIZES_MAX:
                 return
             times = self.by_rows[rows] = RunTimes()
         times.add(1, input_s, infer_s, output_s)
+
+    def answered(self, latency_s: float, queued_s: float) -> None:
+        """Count a request, whose runs are in `shared`."""
+        self.requests += 1
+        self.queued_s += queued_s
+        self.latency.observe(latency_s)
 
     def counts(self, now: float, now_ms: float) -> Counts:
         """A snapshot. `now` is on the lane's clock, `now_ms` the same moment in milliseconds since 1970."""
@@ -121,7 +129,7 @@ class ModelStats:
             runs=self.runs,
             success=_timed(self.requests, self.latency.total),
             failed=_timed(sum(self.failures.values()), self.failed_s),
-            queued=_timed(self.queue.count, self.queue.total),
+            queued=_timed(shared.count, self.queued_s),
             input=_timed(shared.count, shared.input_s),
             infer=_timed(shared.count, shared.infer_s),
             output=_timed(shared.count, shared.output_s),
