@@ -6,7 +6,8 @@ import contextlib
 import json
 import signal
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import grpc
 import httpx
 import pytest
 
-from serving import Server, eventually, headers_of, post
+from serving import WAIT_S_MAX, Server, eventually, headers_of, post
 from small_models import echo, lay_out, save, slow
+from tidemill.core import schemas
 
 SLOW = "/v1/models/slow:predict"
 
@@ -279,6 +281,64 @@ def test_access_log_tells_calls_over_grpc(talkative: Server) -> None:
         ("ModelInfer", "NOT_FOUND", "gRPC"),
     ]
     assert all(line["ms"] > 0 for line in told)
+
+
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
+
+
+def line_of(server: Server, request_id: str) -> dict[str, Any]:
+    """The only line of the access log about a call."""
+
+    def found() -> list[dict[str, Any]]:
+        told = [line for line in lines(server) if line["logger"] == "tidemill.access"]
+        return [line for line in told if line.get("request_id") == request_id]
+
+    eventually(lambda: bool(found()), f"{request_id} is logged")
+    (line,) = found()
+    return line
+
+
+def streamed(channel: grpc.Channel, request_id: str, questions: Iterable[bytes]) -> Any:
+    metadata = (("x-request-id", request_id),)
+    return channel.stream_stream(STREAM)(iter(questions), timeout=WAIT_S_MAX, metadata=metadata)
+
+
+def question(model: str) -> bytes:
+    made = schemas.message("inference.ModelInferRequest")
+    tensor = {"name": "input", "datatype": "FP32", "shape": [1], "contents": {"fp32_contents": [1.0]}}
+    return bytes(made(model_name=model, inputs=[tensor]).SerializeToString())
+
+
+def test_access_log_tells_a_stream_over_grpc_once_at_its_end(talkative: Server) -> None:
+    with grpc.insecure_channel(talkative.told["grpc_address"]) as channel:
+        answers = list(streamed(channel, "stream-one", [question("half"), question("nobody"), question("half")]))
+        assert len(answers) == 3
+        list(streamed(channel, "stream-two", []))
+        with pytest.raises(grpc.RpcError):
+            list(streamed(channel, "too long " * 20, [question("half")]))
+    one, two = line_of(talkative, "stream-one"), line_of(talkative, "stream-two")
+    assert (one["path"], one["method"], one["status"]) == (STREAM, "gRPC", "OK")
+    assert (one["messages"], one["refused_messages"]) == (3, 1)
+    assert (two["status"], two["messages"], two["refused_messages"]) == ("OK", 0, 0)
+    assert one["ms"] > 0
+    refused = [line for line in lines(talkative) if line.get("path") == STREAM and line["status"] == "INVALID_ARGUMENT"]
+    assert [line["messages"] for line in refused] == [0]
+
+
+def test_stream_whose_caller_goes_away_is_logged_as_cancelled(talkative: Server) -> None:
+    gone = threading.Event()
+
+    def one_and_no_end() -> Iterator[bytes]:
+        yield question("half")
+        gone.wait(WAIT_S_MAX)
+
+    with grpc.insecure_channel(talkative.told["grpc_address"]) as channel:
+        answers = streamed(channel, "stream-gone", one_and_no_end())
+        next(answers)
+        answers.cancel()
+    gone.set()
+    line = line_of(talkative, "stream-gone")
+    assert (line["status"], line["messages"]) == ("CANCELLED", 1)
 
 
 def test_vanished_client_is_logged_as_499(talkative: Server) -> None:

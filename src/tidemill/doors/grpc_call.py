@@ -33,7 +33,7 @@ from tidemill.serve.answer import Service
 LOG = logging.getLogger(__name__)
 access = logging.getLogger("tidemill.access")
 PATHS: weakref.WeakKeyDictionary[Callable[..., Any], str] = weakref.WeakKeyDictionary()
-"""What is called for a method of one message -> its `/service/method`."""
+"""What is called for a method, of one message or of a stream of them -> its `/service/method`."""
 
 DETAILS_BYTES_MAX = 2000
 """Escaped, one byte takes up to three; clients refuse more than 8 KiB of trailing metadata."""
@@ -94,7 +94,7 @@ class Calls:
             refused: TidemillError | None = None
             reply = b""
             ended = False
-            began = time.monotonic() if self._access_log else 0.0
+            began = self.began()
             self.in_flight += 1
             span = begin_span(context) if infers else None
             try:
@@ -116,12 +116,7 @@ class Calls:
                 if span is not None:
                     end_span(span, call, refused)
                 if began:
-                    status = "OK" if ended else "CANCELLED"
-                    if refused is not None:
-                        status = problems.grpc_status(refused).name
-                    spent_ms = round((time.monotonic() - began) * 1000, 3)
-                    told = {"method": "gRPC", "path": PATHS.get(handle, ""), "status": status, "ms": spent_ms}
-                    access.info("request", extra=told)
+                    tell_access(handle, began, ended, refused)
             if refused is not None:
                 # gRPC keeps what `abort` raises, and with its trace all that this frame holds: it holds no body then.
                 body = call.body = b""
@@ -130,6 +125,10 @@ class Calls:
             return reply
 
         return grpc.unary_unary_rpc_method_handler(handle)
+
+    def began(self) -> float:
+        """When a call begins of which the log will have a line; 0 where it has none."""
+        return time.monotonic() if self._access_log else 0.0
 
     def refusal(self, call: Call, error: Exception) -> TidemillError:
         """Count `error`, which is being handled and ended `call`, and give what its caller is told."""
@@ -218,6 +217,18 @@ def end_span(span: trace.Span, call: Call, refused: TidemillError | None) -> Non
     span.end(told, isinstance(refused, ServiceError))
 
 
+def tell_access(
+    handle: Callable[..., Any], began: float, ended: bool, refused: TidemillError | None, **more: int
+) -> None:
+    """A line of the log for the call of `handle` that is over; one that is not `ended` was given up by its caller."""
+    status = "OK" if ended else "CANCELLED"
+    if refused is not None:
+        status = problems.grpc_status(refused).name
+    spent_ms = round((time.monotonic() - began) * 1000, 3)
+    told = {"method": "gRPC", "path": PATHS.get(handle, ""), "status": status, "ms": spent_ms, **more}
+    access.info("request", extra=told)
+
+
 def parsed(message_class: Any, body: bytes) -> Any:
     """Raises `MalformedRequest`."""
     try:
@@ -238,7 +249,8 @@ class ServiceMethods(grpc.ServiceRpcHandler):  # type: ignore[misc]  # grpc ship
     def __init__(self, name: str, methods: Mapping[str, grpc.RpcMethodHandler]) -> None:
         self._name = name
         self._methods = {f"/{name}/{method}": handler for method, handler in methods.items()}
-        PATHS.update({handler.unary_unary: path for path, handler in self._methods.items() if handler.unary_unary})
+        called = ((each.unary_unary or each.stream_stream, path) for path, each in self._methods.items())
+        PATHS.update({handle: path for handle, path in called if handle is not None})
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import grpc
 
 from tidemill.core.errors import Draining, TidemillError
 from tidemill.doors import way
-from tidemill.doors.grpc_call import Call, Calls, Method, begin_span, end_span, refuse
+from tidemill.doors.grpc_call import Call, Calls, Method, begin_span, end_span, refuse, tell_access
 from tidemill.observe.log import REQUEST_ID
 
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
@@ -28,20 +28,28 @@ def stream_handler(calls: Calls, method: Method, told: Told, *, keyless: bool = 
 
     async def handle(_: object, context: Context) -> None:
         opening = Call()
+        refused: TidemillError | None = None
+        ended = False
+        began = calls.began()
+        stream = _Stream(calls, method, told, opening, context, keyless)
         calls.in_flight += 1
         try:
             calls.read_head(opening, context)
             if not keyless:
                 opening.caller = calls.service.identity.recognise(opening.credential)
-            await _Stream(calls, method, told, opening, context, keyless).run()
-            if not calls.ending.is_set():
-                return
-            refused: TidemillError = Draining("this server is going down; stream to another", retry_after_s=1.0)
+            await stream.run()
+            if calls.ending.is_set():
+                refused = Draining("this server is going down; stream to another", retry_after_s=1.0)
+            ended = True
         except TidemillError as error:
             refused = calls.refusal(opening, error)
+            ended = True
         finally:
             calls.in_flight -= 1
-        await refuse(context, opening, refused)
+            if began:
+                tell_access(handle, began, ended, refused, messages=stream.read, refused_messages=stream.refused)
+        if refused is not None:
+            await refuse(context, opening, refused)
 
     return grpc.stream_stream_rpc_method_handler(handle)
 
@@ -50,7 +58,8 @@ class _Stream:
     """One stream: reads on a task of its own, answers each message on another, writes in order.
 
     Life: `run` returns when the client has said its last and has every answer, or when the server is going down and
-    what was read is answered. Cancelled, because the client vanished, it takes all that is under way back.
+    what was read is answered. Cancelled, because the client vanished, it takes all that is under way back. `read` is
+    how many messages came, `refused` how many of them were not answered.
     """
 
     def __init__(
@@ -62,6 +71,7 @@ class _Stream:
         self._opening = opening
         self._context = context
         self._keyless = keyless
+        self.read = self.refused = 0
         self._places = asyncio.Semaphore(calls.settings.stream_requests_max)
         self._answers: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
         self._under_way: set[asyncio.Task[bytes]] = set()
@@ -78,15 +88,14 @@ class _Stream:
                 task.cancel()
 
     async def _read(self) -> None:
-        number = 0
         try:
             while True:
                 await self._places.acquire()
                 body = await self._context.read()
                 if body is grpc.aio.EOF:
                     return
-                number += 1
-                answer = asyncio.create_task(self._answer(body, number))
+                self.read += 1
+                answer = asyncio.create_task(self._answer(body, self.read))
                 self._under_way.add(answer)
                 answer.add_done_callback(self._under_way.discard)
                 self._answers.put_nowait(answer)
@@ -116,6 +125,7 @@ class _Stream:
             return await self._method(call)
         except Exception as error:  # noqa: BLE001 - `refusal` logs what was not foreseen
             refused = calls.refusal(call, error)
+            self.refused += 1
             return self._told(call, refused)
         finally:
             if span is not None:
