@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tidemill.core.generation import CALL_TAGS
 from tidemill.core.schema.normal import normal
 from tidemill.engine.generate.grammar import grammar
 
@@ -47,6 +48,31 @@ def test_whatever_is_drawn_fits_the_schema(schema: dict[str, Any], chooser: rand
     for _ in range(3):
         text = Drawn(found, chooser).rule("root")
         assert fits(json.loads(text), schema), text
+
+
+@given(SCHEMAS, SCHEMAS, st.booleans(), st.randoms(use_true_random=False))
+def test_whatever_is_drawn_beside_calls_fits_the_one_schema_or_the_others(
+    schema: dict[str, Any], arguments: dict[str, Any], parallel: bool, chooser: random.Random
+) -> None:
+    call = an_object({"name": {"const": "f"}, "arguments": arguments}, 3)
+    found = grammar(normal(schema, "s"), normal(call, "c"), parallel)
+    for _ in range(3):
+        text = Drawn(found, chooser).rule("root")
+        begun, called = text.startswith(CALL_TAGS[0]), re.findall(f"{CALL_TAGS[0]}\n?(.*?)\n?{CALL_TAGS[1]}", text)
+        assert begun == bool(called)
+        assert all(fits(json.loads(each), call) for each in called)
+        assert len(called) < 2 or parallel
+        assert begun or fits(json.loads(text), schema), text
+
+
+def test_calls_have_definitions_of_their_own() -> None:
+    def named(kind: str) -> dict[str, Any]:
+        return an_object({"a": {"$ref": "#/$defs/p"}}, 1) | {"$defs": {"p": {"type": kind}}}
+
+    found = grammar(normal(named("null"), "s"), normal(named("boolean"), "c"))
+    drawn = {Drawn(found, random.Random(seed)).rule("root").replace("\n", "") for seed in range(64)}  # noqa: S311
+    calls = {f'{CALL_TAGS[0]}{{"a": {value}}}{CALL_TAGS[1]}' for value in ("true", "false")}
+    assert drawn == {'{"a": null}', *calls}
 
 
 def test_definitions_are_followed_and_may_meet_again() -> None:

@@ -4,10 +4,12 @@ every process. Values are checked by the door that took them; an engine refuses 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
+CALL_TAGS: Final = ("<tool_call>", "</tool_call>")
+"""What a call stands between among words, as many models were trained."""
 Finish = Literal["", "stop", "length", "tool_calls", "content_filter", "cancelled"]
 """Why a choice ended, in OpenAI's words; "" while it goes on."""
 
@@ -40,6 +42,8 @@ class Constraint(msgspec.Struct, frozen=True, gc=False):
     """What the words must be: any JSON (`json`, `text` empty), JSON that fits the schema in `text` (`json_schema`), a
     match of the regular expression `regex`, or a sentence of the EBNF grammar `grammar`.
 
+    With `calls`, the schema of one, the words may be calls instead, each between `CALL_TAGS`: one, or any
+    number where they are `parallel`.
     What a caller says beside a schema (`name`, `description`, `strict`) is kept for a model that takes any
     (`Speaks.schemas`), and left out for others, which follow all of them strictly."""
 
@@ -48,6 +52,8 @@ class Constraint(msgspec.Struct, frozen=True, gc=False):
     name: str = ""
     description: str = ""
     strict: bool | None = None
+    calls: str = ""
+    parallel: bool = True
 
 
 class Calling(msgspec.Struct, frozen=True, gc=False):

@@ -157,7 +157,6 @@ WRONG: list[tuple[str, dict[str, Any], str, str]] = [
     (CHAT, {"tools": [function()], "tool_choice": "perhaps"}, "tool_choice", "invalid_value"),
     (CHAT, {"tools": [function()], "tool_choice": function(name="g")}, "tool_choice", "invalid_value"),
     (CHAT, {"tools": [function()], "tool_choice": {"type": "mcp"}}, "tool_choice.type", "unsupported_parameter"),
-    (CHAT, {"tools": [function()], **shaped({})}, "response_format", "unsupported_parameter"),
     (
         CHAT, called(RECURSING | {"type": "object"}),
         "tools[0].function.parameters.properties.next.$ref", "invalid_value",

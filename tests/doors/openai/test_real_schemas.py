@@ -85,6 +85,48 @@ def test_fifty_forced_calls_fit_their_schema(words: Server, choice: Any) -> None
     eventually(lambda: words.in_flight == 0, "nothing in flight")
 
 
+def test_answers_beside_calls_that_may_be_made_fit_one_schema_or_the_other(words: Server) -> None:
+    """Thirty at temperature 1, half of them asked to call: each is calls, or fits the form, and some are either."""
+    shape: Any = {"type": "json_schema", "json_schema": {"name": "city", "schema": City.model_json_schema()}}
+    called: Any = {"name": "weather", "arguments": {"city": "Rome", "unit": "C"}}
+    lessons = (
+        (PARIS[0]["content"], json.dumps({"name": "Paris", "country": "France"})),
+        ("How warm is Rome?", f"<tool_call>{json.dumps(called)}</tool_call>"),
+    )
+
+    async def thirty() -> list[Any]:
+        async with openai.AsyncOpenAI(base_url=f"{words.url}/v1", api_key="none", max_retries=0) as client:
+            return await asyncio.gather(*(ask(client, number) for number in range(30)))
+
+    async def ask(client: openai.AsyncOpenAI, number: int) -> Any:
+        question, answer = lessons[number % 2]
+        turn = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        return await client.chat.completions.create(
+            model="smollm2",
+            messages=[*turn, *turn, {"role": "user", "content": question}],  # type: ignore[arg-type]
+            tools=[WEATHER, ADD],
+            response_format=shape,
+            parallel_tool_calls=number % 3 > 0,
+            seed=number,
+            max_tokens=250,
+        )
+
+    makers = {"weather": lambda city, unit: (city, unit in "CF"), "add": lambda a, b: a + b}
+    ends = []
+    for number, said in enumerate(asyncio.run(thirty())):
+        choice = said.choices[0]
+        ends.append(choice.finish_reason)
+        if choice.finish_reason == "tool_calls":
+            assert not choice.message.content
+            assert number % 3 or len(choice.message.tool_calls) == 1
+            for call in choice.message.tool_calls:
+                assert makers[call.function.name](**json.loads(call.function.arguments))
+        elif choice.finish_reason == "stop":
+            City.model_validate_json(choice.message.content)
+    assert {"tool_calls", "stop"} <= set(ends)
+    assert ends.count("length") < 15
+
+
 def test_parse(asking: openai.OpenAI) -> None:
     said = asking.chat.completions.parse(
         model="smollm2", messages=PARIS, response_format=City, temperature=0, max_tokens=100

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from fake_generator import CONTEXT_TOKENS
 from fakes import KEY
 from speaking import SpeakingServer, embedding, speaking, vector
+from tidemill.core.generation import Generate
 
 WEATHER: Any = {
     "type": "function",
@@ -214,6 +215,31 @@ def test_parse_gives_an_object_of_the_class(client: openai.OpenAI, hello: Any) -
     assert said.choices[0].message.parsed == Beast(name="mill", legs=7, kind="fish", parts=[])
     response = client.responses.parse(model="mill", input="a beast", text_format=Beast)
     assert response.output_parsed == Beast(name="mill", legs=7, kind="fish", parts=[])
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_answers_of_a_form_and_calls_that_may_be_made_hold_in_one_request(hello: Any, parallel: bool) -> None:
+    answers = iter((CALLS, json.dumps({"name": "mill", "legs": 7, "kind": "fish", "parts": []})))
+    served = speaking(says=lambda asked: next(answers))
+    with (
+        SpeakingServer(served) as server,
+        openai.OpenAI(base_url=f"{server.url}/v1", api_key=KEY, max_retries=0) as client,
+    ):
+        asked: dict[str, Any] = {**hello, "tools": [WEATHER, CLOCK], "parallel_tool_calls": parallel}
+        shape: Any = {"type": "json_schema", "json_schema": {"name": "beast", "schema": Beast.model_json_schema()}}
+        called = client.chat.completions.create(**asked, response_format=shape).choices[0]
+        assert called.finish_reason == "tool_calls"
+        assert len(called.message.tool_calls or ()) == 1 + parallel
+        said = client.chat.completions.create(**asked, response_format=shape).choices[0]
+        assert said.message.tool_calls is None
+        assert Beast.model_validate_json(said.message.content or "").legs == 7
+    for work in server.generator.asked:
+        assert isinstance(work, Generate)
+        assert work.constraint is not None
+        assert json.loads(work.constraint.text) == Beast.model_json_schema()
+        names = [each["properties"]["name"]["enum"] for each in json.loads(work.constraint.calls)["anyOf"]]
+        assert names == [["weather"], ["clock"]]
+        assert work.constraint.parallel is parallel
 
 
 def test_json_mode(client: openai.OpenAI, hello: Any) -> None:

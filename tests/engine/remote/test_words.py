@@ -89,6 +89,7 @@ def test_constraints_are_handed_on_or_refused() -> None:
     for work in (
         Generate(prompt="hi", constraint=Constraint("json")),
         Generate(messages=messages, constraint=Constraint("regex", "a+")),
+        Generate(messages=messages, constraint=Constraint("json", calls='{"type": "object"}')),
     ):
         with pytest.raises(NotOffered):
             body(work)

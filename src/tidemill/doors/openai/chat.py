@@ -61,7 +61,6 @@ def read(fields: Fields, speaks: Speaks, limits: Limits) -> Chat:
     with_usage = include_usage(fields, stream)
     use = tools.read(fields, flat=False, speaks=speaks)
     wanted = formats.constraint(fields.record("response_format"), nested=True, speaks=speaks)
-    talk.check_apart(use, wanted, "response_format")
     logprobs = _logprobs(fields)
     how = sampling.read(fields, speaks, MAX_TOKENS, logprobs)
     choices = fields.whole("n", 1, limits.choices_max) or 1

@@ -151,7 +151,6 @@ def read(fields: Fields, speaks: Speaks, limits: Limits) -> Response:
         wanted = formats.constraint(text.record("format"), nested=False, speaks=speaks)
         text.refuse("verbosity", "how much a model says is its own", "medium")
         text.end()
-    talk.check_apart(use, wanted, "text.format")
     how = sampling.read(fields, speaks, ("max_output_tokens",))
     metadata = harmless(fields)
     _refuse(fields)

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
+
 from tidemill.core.errors import NotOffered, WrongDatatype, WrongValue
 from tidemill.core.generation import Calling, Constraint, Speaks
 from tidemill.core.text import short
@@ -60,12 +62,22 @@ class ToolUse:
             return None
         if len(self.tools) == 1:
             return Constraint("json_schema", json.dumps(self.tools[0].parameters, ensure_ascii=False))
+        return Constraint("json_schema", self._schema())
+
+    def beside(self, wanted: Constraint | None) -> Constraint | None:
+        """`wanted` of the words where they are no calls; these fit their schemas then, too."""
+        if wanted is None or self.how != "auto" or self.calling is not None:
+            return wanted
+        return msgspec.structs.replace(wanted, calls=self._schema(), parallel=self.parallel)
+
+    def _schema(self) -> str:
+        """Of one call, with its name."""
         definitions: dict[str, Any] = {}
         calls = [_call(tool, index, definitions) for index, tool in enumerate(self.tools)]
         schema: dict[str, Any] = {"anyOf": calls}
         if definitions:
             schema["$defs"] = definitions
-        return Constraint("json_schema", json.dumps(schema, ensure_ascii=False))
+        return json.dumps(schema, ensure_ascii=False)
 
 
 def read(fields: Fields, flat: bool, speaks: Speaks) -> ToolUse:

@@ -10,9 +10,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from tidemill.core.generation import CALL_TAGS
 from tidemill.doors.openai.tools import Tool, ToolUse
 
-OPEN, CLOSE = "<tool_call>", "</tool_call>"
+OPEN, CLOSE = CALL_TAGS
 
 
 def worded(messages: Sequence[dict[str, Any]], use: ToolUse) -> tuple[dict[str, Any], ...]:

@@ -44,7 +44,7 @@ class Checking:
     async def check(self, constraint: Constraint) -> None:
         """Raises `WrongValue` for what cannot be compiled, or not in time; `Overloaded` where too many wait."""
         constraints.check(constraint)
-        if constraint.kind == "json":
+        if constraint.kind == "json" and not constraint.calls:
             return  # it is ours
         said = self._remembered(constraint)
         error, _ = said or await self._in_turn(constraint)

@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
+from tidemill.core.generation import CALL_TAGS
 from tidemill.core.text import short
 
 REPEATS_MAX: Final = 1000
@@ -30,30 +31,40 @@ class Unknown(Exception):
     """The words say what of the schema is not known here."""
 
 
-def grammar(schema: Any) -> str:
-    """EBNF of a schema that was made `normal` before. Raises `Unknown`."""
-    made = _Rules(schema)
+def grammar(schema: Any, call: Any = None, parallel: bool = False) -> str:
+    """EBNF of a schema that was made `normal` before; with a `call`, another such, its sentences may be calls instead,
+    one, or more where they are `parallel`. Raises `Unknown`."""
+    made, calls = _Rules(schema, "r"), _Rules(call, "c")
     try:
         root = made.of(schema)
+        if call is not None:
+            opened, closed = map(_literal, CALL_TAGS)
+            # Models write line breaks within and between calls, or do not: whichever, one.
+            one = calls.rule(f'{opened} "\\n"? {calls.of(call)} "\\n"? {closed}')
+            more = f' ("\\n"? {one})*' if parallel else ""
+            root = f"{root} | {one}{more}"
     except RecursionError as error:
         raise Unknown("it nests too deep") from error
-    return "".join(f"{name} ::= {text}\n" for name, text in [("root", root), *made.rules]) + _BASICS
+    rules = [("root", root), *made.rules, *calls.rules]
+    return "".join(f"{name} ::= {text}\n" for name, text in rules) + _BASICS
 
 
 class _Rules:
     """The rules of one schema; those of its definitions are made once, where they are first named."""
 
-    def __init__(self, root: Any) -> None:
+    def __init__(self, root: Any, prefix: str) -> None:
+        """`prefix` begins the name of each rule."""
         self._root = root
+        self._prefix = prefix
         self._named: dict[str, str] = {}
         self.rules: list[tuple[str, str]] = []
 
     def of(self, schema: Any) -> str:
         """The rule of `schema`, by name. Raises `_Unknown`."""
-        return self._rule(self._text(schema))
+        return self.rule(self._text(schema))
 
-    def _rule(self, text: str) -> str:
-        name = f"r{len(self.rules)}"
+    def rule(self, text: str) -> str:
+        name = f"{self._prefix}{len(self.rules)}"
         self.rules.append((name, text))
         return name
 
@@ -85,7 +96,7 @@ class _Rules:
                 if not isinstance(found, dict) or name not in found:
                     raise Unknown(f"$ref {short(ref)} leads nowhere that is known here; name it in $defs")
                 found = found[name]
-            self._named[ref] = name = f"d{len(self._named)}"
+            self._named[ref] = name = f"{self._prefix}d{len(self._named)}"
             self.rules.append((name, self._text(found)))
         return self._named[ref]
 
@@ -95,9 +106,9 @@ class _Rules:
         for name, each in reversed(properties.items()):
             pair = f'{_literal(_json(name))} ": " {self.of(each)}'
             if name in required:
-                fresh, after = self._rule(f"{pair} {after}"), self._rule(f'", " {pair} {after}')
+                fresh, after = self.rule(f"{pair} {after}"), self.rule(f'", " {pair} {after}')
             else:
-                fresh, after = self._rule(f"{pair} {after} | {fresh}"), self._rule(f'(", " {pair})? {after}')
+                fresh, after = self.rule(f"{pair} {after} | {fresh}"), self.rule(f'(", " {pair})? {after}')
         return f'"{{" {fresh} "}}"'
 
     def _map(self, said: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tidemill.core.generation import Constraint
 from tidemill.engine.generate import compiling
-from tidemill.engine.generate.constraint import ANY_OBJECT, refused, words
+from tidemill.engine.generate.constraint import refused, words
 from tidemill.engine.generate.messages import Opening
 from tidemill.wire.peer import Bounds
 
@@ -39,7 +39,7 @@ class Compiler:
     def check(self, constraint: Constraint) -> None:
         """Raises `WrongValue`."""
         compiler = self._compiler
-        ((kind, text),) = words(constraint).items() if constraint.kind != "json" else (("json_schema", ANY_OBJECT),)
+        ((kind, text),) = words(constraint).items()
         try:
             if kind == "json_schema":
                 compiled = compiler.compile_json_schema(text, any_whitespace=False)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
+from tidemill.core.errors import NotOffered
 from tidemill.core.generation import Constraint, Generate
 from tidemill.engine.generate import constraint as constraints
 from tidemill.engine.generate import ranges
@@ -39,7 +40,11 @@ def params(work: Generate, tokens_max: int, ours: bool) -> SamplingParams:
 
 
 def _must_fit(constraint: Constraint, ours: bool) -> dict[str, Any]:
-    if constraint.kind == "json":
+    if constraint.calls and not ours:
+        raise NotOffered(
+            "calls beside an answer of a form are held by xgrammar alone, which was not chosen", param=constraints.PARAM
+        )
+    if constraint.kind == "json" and not constraint.calls:
         return {"json_object": True}
     said = constraints.words(constraint) if ours else {constraint.kind: constraint.text}
     return {"json" if kind == "json_schema" else kind: text for kind, text in said.items()}

@@ -207,6 +207,11 @@ def _called(calling: Calling) -> dict[str, Any]:
 def _constrained(constraint: Constraint | None, chat: bool, wish: Remote) -> dict[str, Any]:
     if constraint is None:
         return {}
+    if constraint.calls:
+        raise NotOffered(
+            "calls in words stand beside no form in OpenAI's protocol; set tool_choice to none or required",
+            param="response_format",
+        )
     if constraint.kind in ("json", "json_schema") and (chat or wish.extensions):
         if constraint.kind == "json":
             return {"response_format": {"type": "json_object"}}
