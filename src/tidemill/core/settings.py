@@ -212,6 +212,9 @@ class Settings:
     constraint_waiting_max: int = _setting(
         16, "So many of them may wait to be compiled, each unlike the others.", at_least=1, at_most=4096
     )
+    constraint_running_max: int = _setting(
+        1, "So many of a model's are compiled at once, each in a process of its own.", at_least=1, at_most=64
+    )
     export_weights: str = _setting(
         "int8",
         "What the weights of a language model are exported in by `tidemill compile`, and served in.",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -50,7 +51,14 @@ def package() -> ModelPackage:
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def model() -> AsyncIterator[ChildGenerator]:
     made = await load(
-        package(), Settings(kv_cache_bytes=16 * 2**20, generate_running_max=32, queue_max=100, generate_nice=0)
+        package(),
+        Settings(
+            kv_cache_bytes=16 * 2**20,
+            generate_running_max=32,
+            queue_max=100,
+            generate_nice=0,
+            constraint_running_max=2,
+        ),
     )
     yield made
     await made.close()
@@ -243,6 +251,22 @@ async def test_hostile_asks_are_refused_while_others_are_answered(
     assert await other
     assert model.child.restarts == restarts
     await quiet(model)
+
+
+def checkers() -> int:
+    """Processes of this one that check."""
+    every = psutil.Process().children(recursive=True)
+    return sum("--check" in each.cmdline() for each in every if each.status() != psutil.STATUS_ZOMBIE)
+
+
+async def test_constraints_are_compiled_at_once_by_as_many_processes_as_may_be(model: ChildGenerator) -> None:
+    works = [
+        Generate(prompt="x", sampling=Sampling(max_tokens=20), constraint=Constraint("regex", f"[{letter}b]{{2,6}}"))
+        for letter in "cdefgh"
+    ]
+    said = await asyncio.gather(*(say(model, work) for work in works))
+    assert all(set(text) <= {letter, "b"} and 2 <= len(text) <= 6 for text, letter in zip(said, "cdefgh", strict=True))
+    assert checkers() == 2
 
 
 async def test_a_schema_that_recurses_is_compiled_and_followed(model: ChildGenerator) -> None:

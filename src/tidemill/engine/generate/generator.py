@@ -32,8 +32,9 @@ from tidemill.core.settings import Settings
 from tidemill.core.tensor import Tensors
 from tidemill.engine.generate.checking import Checking
 from tidemill.engine.generate.exported import exported
+from tidemill.engine.generate.judge import Judge
 from tidemill.engine.generate.messages import Add, Gauges, Opening, Part, Step, Topic, encode
-from tidemill.engine.generate.process import Child
+from tidemill.engine.generate.process import Child, Listener
 from tidemill.wire.peer import Bounds
 from tidemill.wire.problems import error_from
 
@@ -93,6 +94,7 @@ async def opened(
         settings.generate_restart_ms_max / 1000,
         settings.constraint_ms_max / 1000,
         settings.constraint_waiting_max,
+        settings.constraint_running_max,
         settings.generate_silent_ms_max / 1000,
         kept,
     )
@@ -113,17 +115,19 @@ class ChildGenerator:
         restart_s_max: float,
         constraint_s_max: float,
         constraints_waiting_max: int,
+        constraints_running_max: int,
         silent_s_max: float,
         kept: tempfile.TemporaryDirectory[str] | None,
     ) -> None:
         self.speaks = Speaks(0)
         self.gauges = Gauges()
         self.child = Child(name, opening, bounds, restart_s_max, self, module)
-        self.checking = Checking(
-            lambda listener: Child(name, opening, bounds, restart_s_max, listener, module, ("--check",)),
-            constraint_s_max,
-            constraints_waiting_max,
-        )
+
+        def checks(listener: Listener) -> Child:
+            return Child(name, opening, bounds, restart_s_max, listener, module, ("--check",))
+
+        judges = [Judge(checks, constraint_s_max) for _ in range(constraints_running_max)]
+        self.checking = Checking(judges, constraints_waiting_max)
         self._under_way_max = under_way_max
         self._silent_s_max = silent_s_max
         self._kept = kept
