@@ -12,7 +12,7 @@ from playwright.async_api import Locator, Page, expect
 
 from media import trousers
 from serving import Server, tidemill
-from small_models import co2_table, publish, times
+from small_models import co2_table, fixed, publish, times
 from tidemill.kit.install import install
 
 from .conftest import StartConsole, answers
@@ -64,6 +64,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for version in (1, 2):
         publish(into, "times", version, times(10.0 * version))
     (into / "times" / "tidemill.toml").write_text('[versions]\npolicy = "all"\n')
+    publish(into, "fixed", 1, fixed())
     declared(into, "shades", SHADES)
     declared(into, "tables", co2_table(26))
     (into / "broken" / "1").mkdir(parents=True)
@@ -93,7 +94,7 @@ async def ask(page: Page) -> None:
 async def test_the_catalogue_shows_every_model_and_a_filter_finds_one(page: Page, console: str) -> None:
     await page.goto(console + "/models")
     rows = page.locator(".catalogue tbody tr")
-    await expect(rows).to_have_count(10)
+    await expect(rows).to_have_count(11)
     await expect(rows.filter(has_text="broken")).to_contain_text("FAILED")
     await expect(rows.filter(has_text="magika")).to_contain_text("bytes")
     await expect(rows.filter(has_text="basic-pitch")).to_contain_text("sound")
@@ -114,6 +115,27 @@ async def test_a_refused_model_says_why_and_runs_nothing_of_it(page: Page, conso
     await expect(page.locator(".catalogue")).to_be_visible()
     await page.go_forward()
     await expect(page.locator("h2", has_text="broken")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("fixed", "batches: one request at a time: no batch dimension"),
+        ("times", "batches: up to 64 rows together"),
+        ("ocr", "batches: each stage on its own"),
+        ("broken", ""),
+    ],
+)
+async def test_a_model_s_page_says_how_its_requests_run_together_and_why_singly(
+    page: Page, console: str, model: str, told: str
+) -> None:
+    await page.goto(f"{console}/models/{model}")
+    await expect(page.locator(".versions tbody tr").first).to_be_visible()
+    await expect(page.locator(".batches")).to_have_text(told)
+    if told:
+        await page.get_by_text("Signature and call").click()
+        await expect(page.locator(".facts")).to_contain_text(told.partition(": ")[2])
+        await expect(page.locator(".fold h3", has_text="Inputs")).to_have_css("font-size", "13px")
 
 
 async def test_a_text_is_asked_by_keyboard_alone(page: Page, console: str) -> None:

@@ -203,6 +203,7 @@ def _told(replica: Replica) -> dict[str, Any]:
         "size_bytes": package.size_bytes,
         "batched": replica.batched,
         "max_batch": replica.rows_max if replica.batched else 1,
+        "singly": "" if replica.lane is None else replica.singly,
         "inputs": [msgspec.to_builtins(spec) for spec in replica.signature.inputs],
         "outputs": [msgspec.to_builtins(spec) for spec in replica.signature.outputs],
         "signatures": [each.name for each in (replica.signature, *replica.signature.further)],

@@ -45,7 +45,8 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 class Model(msgspec.Struct, frozen=True):
-    """One version. `reason` tells why it is not AVAILABLE; `failures` counts by error code."""
+    """One version. `reason` tells why it is not AVAILABLE, `singly` why it is not `batched`; `failures` counts by error
+    code."""
 
     name: str
     version: int
@@ -57,6 +58,7 @@ class Model(msgspec.Struct, frozen=True):
     size_bytes: int = 0
     batched: bool = False
     max_batch: int = 0
+    singly: str = ""
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     accepts: tuple[str, ...] = ()

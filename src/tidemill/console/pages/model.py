@@ -10,7 +10,7 @@ from tidemill.console.acts import Acts
 from tidemill.console.api import State, View
 from tidemill.console.catalogue import TONES, Known
 from tidemill.console.pages.controls import Controls
-from tidemill.console.pages.models import about
+from tidemill.console.pages.models import about, batches
 from tidemill.console.pages.parts import box, press, say, tint, words
 from tidemill.console.pages.playground import Playground
 from tidemill.console.pages.versions import Versions
@@ -34,6 +34,7 @@ class ModelPage:
             self._controls = Controls(acts, changed)
             with box("") as self._known:
                 self._versions = Versions(acts, changed)
+                self._batches = words("", "soft batches")
                 with ui.element("details").classes("fold"):
                     words("Signature and call", tag="summary")
                     self._about = ui.element("div")
@@ -63,6 +64,8 @@ class ModelPage:
             return
         self._versions.show(model)
         running = model.shown.running
+        told = batches(running) if running is not None else ""
+        say(self._batches, f"batches: {told}" if told else "")
         if service is not None and running is not None and running.inputs and self._changed(running):
             self._described = running
             self._about.clear()
@@ -72,8 +75,9 @@ class ModelPage:
     def _changed(self, running: Model) -> bool:
         """Whether what is written of the signature is another's; its counters stand in the table."""
         known = self._described
-        return known is None or (known.key, known.inputs, known.outputs) != (
+        return known is None or (known.key, known.inputs, known.outputs, batches(known)) != (
             running.key,
             running.inputs,
             running.outputs,
+            batches(running),
         )

@@ -159,16 +159,28 @@ def facts(model: Model) -> list[tuple[str, str]]:
         ("format", model.format),
         ("size", form.size(model.size_bytes)),
         ("source", model.source),
-        (
-            "batches",
-            f"of {form.count(model.max_batch)} rows at most" if model.batched else "none: one request at a time",
-        ),
+        ("batches", batches(model)),
         ("price", model.tariff.words(form.money)),
         ("requests", form.count(model.requests)),
         ("failures", ", ".join(f"{form.count(count)} {code}" for code, count in sorted(model.failures.items()))),
         ("mean wait", form.latency(model.queue_s_sum / model.requests if model.requests else None)),
     ]
     return [(what, value) for what, value in every if value]
+
+
+def batches(model: Model) -> str:
+    """How its requests run together, as `tidemill show` says it; "" for one that does not serve."""
+    if model.state != "AVAILABLE":
+        return ""
+    if model.engine == "ensemble":
+        return "each stage on its own"
+    if model.engine == "remote":
+        return "those who answer do"
+    if model.speaks is not None:
+        return "every answer under way, step by step"
+    if model.batched:
+        return f"up to {form.count(model.max_batch)} rows together"
+    return f"one request at a time: {model.singly}" if model.singly else "one request at a time"
 
 
 def _tensors(specs: tuple[TensorSpec, ...]) -> None:
