@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -326,3 +328,19 @@ def test_a_spoilt_answer_counts_as_absent(tmp_path: Path) -> None:
 def test_forms_of_groups_stack_row_below_row(one: Form, two: Form) -> None:
     both: Array = np.concatenate([one.decode(), two.decode()])
     np.testing.assert_array_equal(stack_forms([one, two]).decode(), both)
+
+
+def test_a_worker_holds_neither_onnx_nor_an_engine() -> None:
+    """Each worker would hold their code once more: a process is as large as what it imports."""
+    found = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys, tidemill.__main__, tidemill.compress.solving, tidemill.compress.quantise.gptq\n"
+            "print(*{'onnx', 'onnxruntime', 'openvino', 'scipy'} & set(sys.modules))",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == ""

@@ -14,6 +14,7 @@ import scipy.linalg
 from tidemill.compress.graph import Graph
 from tidemill.compress.layers import Layer
 from tidemill.compress.moments import Captured
+from tidemill.compress.solving import bias_after
 from tidemill.core.tensor import Array
 
 SHARE = 0.01
@@ -64,9 +65,3 @@ def put(
         bias = np.concatenate([bias_after(*part) for part in parts])
     changed.set_dense(layer, np.concatenate(instead), bias)
     return changed
-
-
-def bias_after(weight: Array, bias: Array, compressed: Array, mean: Array) -> Array:
-    """The bias with which the layer's mean output is what the target's was. `mean` is E[x̂]."""
-    lost = (weight.astype(np.float64) - compressed) @ mean
-    return np.asarray(bias + lost, np.float32)

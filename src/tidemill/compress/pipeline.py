@@ -20,22 +20,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
-
-import numpy as np
 
 import tidemill
 from tidemill.compress import correct, one_thread, proto_stream
 from tidemill.compress.capture import HELD_ROWS_MAX, Capture, DataLike, Stage, stages
 from tidemill.compress.forms import Activation, Form
 from tidemill.compress.graph import Graph
-from tidemill.compress.hessian import MORE_DATA
 from tidemill.compress.layer_cache import Answer, LayerCache
 from tidemill.compress.layers import Layer, LeftAlone
 from tidemill.compress.moments import Captured
-from tidemill.compress.stacking import stack
+from tidemill.compress.solving import solve
 from tidemill.compress.task import LayerResult, LayerTask, Solver
 from tidemill.core.contracts import Clock
 from tidemill.core.errors import EngineFailed, InvalidRecipe, RefusedLayer
@@ -203,30 +200,6 @@ def _tasks(
         seed = (settings.seed + zlib.crc32(name.encode())) & 0x7FFFFFFF
         tasks.append(LayerTask(name, wanted, shift, each.fit, each.held, seed, dict(options)))
     return tasks
-
-
-def solve(solver: Solver, tasks: Sequence[LayerTask]) -> Answer:
-    """What a worker does: all groups of one layer. A solver that says nothing of the bias has it corrected, so that the
-    mean output is the target's."""
-    results = []
-    try:
-        for task in tasks:
-            result = solver.solve(task)
-            if task.bias is not None and result.bias is None:
-                bias = correct.bias_after(task.weight, task.bias, result.form.decode(), task.fit.mean)
-                result = replace(result, bias=bias)
-            results.append(replace(result, notes=_with_rank(task, result.notes)))
-    except RefusedLayer as refused:
-        return refused.message
-    return stack(tasks, results)
-
-
-def _with_rank(task: LayerTask, notes: tuple[str, ...]) -> tuple[str, ...]:
-    """Too few rows are said, where the solver has not."""
-    columns = task.weight.shape[1]
-    if task.fit.count >= columns or np.array_equal(task.fit.second, np.eye(columns)) or any("rank" in n for n in notes):
-        return notes
-    return (*notes, f"{task.fit.count} rows give H a rank of at most that, of {columns}: {MORE_DATA}")
 
 
 def _solve(pool: Executor, solver: Solver, tasks: Mapping[str, list[LayerTask]]) -> Iterator[tuple[str, Answer]]:

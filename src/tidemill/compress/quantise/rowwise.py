@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tidemill.compress import correct
 from tidemill.compress.forms import Activation, Uniform
 from tidemill.compress.hessian import SINGULAR, hessian
 from tidemill.compress.moments import Captured
 from tidemill.compress.quantise import rounding
+from tidemill.compress.solving import bias_after
 from tidemill.compress.task import LayerResult, Moments
 from tidemill.core.tensor import Array
 
@@ -54,7 +54,7 @@ def solve(
         # The inputs' own error is left out: where a few tokens are cut, the mean would move all the others.
         biases = np.split(bias, len(captured))
         each_of = zip(parts, biases, decoded, (each.fit.mean for each in captured), strict=True)
-        bias = np.concatenate([correct.bias_after(*part) for part in each_of])
+        bias = np.concatenate([bias_after(*part) for part in each_of])
     fit, held = (
         _lost(parts, decoded, [each.fit for each in captured], moments, grid, centred=bias is not None)
         for moments in ([each.fit for each in captured], [each.held for each in captured])
