@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from tidemill.core import schemas
 from tidemill.core.request import Predict
+from tidemill.core.schemas.datatypes import TF_NUMBERS
 from tidemill.core.tensor import DTYPES
 from tidemill.doors.frames import FRAME_BYTES_MAX, FRAMES_MAX, Frames
 from tidemill.doors.kserve import grpc_infer
+from tidemill.doors.tfserving import translate_grpc
 
 V2 = schemas.message("inference.ModelInferRequest")
 TYPED = {"FP32": "fp32_contents", "FP64": "fp64_contents", "INT64": "int64_contents", "BOOL": "bool_contents"}
@@ -55,6 +57,61 @@ def through(frames: Frames[Any], read: Any, body: bytes) -> bool:
     assert frame.about == about
     assert same(frame.work(body), work)
     return True
+
+
+TFS = schemas.message("tensorflow.serving.PredictRequest")
+TFS_TYPED = {"FP32": "float_val", "FP64": "double_val", "INT64": "int64_val", "BOOL": "bool_val"}
+
+
+def tfs(datatype: str, shape: tuple[int, ...], seed: int, typed: bool = False, name: str = "x", **more: Any) -> bytes:
+    array = numbers(datatype, shape, seed)
+    proto: dict[str, Any] = {"dtype": TF_NUMBERS[datatype], "tensor_shape": {"dim": [{"size": n} for n in shape]}}
+    values = {TFS_TYPED[datatype]: array.ravel().tolist()} if typed else {"tensor_content": array.tobytes()}
+    return bytes(TFS(inputs={name: proto | values}, **more).SerializeToString())
+
+
+def tfs_read(body: bytes) -> tuple[translate_grpc.Asked, Predict]:
+    message = TFS.FromString(body)
+    return translate_grpc.asked(message.model_spec), translate_grpc.predict(message, 1 << 20)
+
+
+tfs_messages = st.builds(
+    tfs,
+    st.sampled_from(["FP32", "FP64", "INT64", "BOOL"]),
+    st.sampled_from([(1,), (2, 2), (1, 4), (2, 1, 2), (4,), ()]),
+    st.integers(0, 9),
+    typed=st.booleans(),
+    name=st.sampled_from(["x", "y", "xx"]),
+    model_spec=st.sampled_from([{"name": "m"}, {"name": "m", "signature_name": "s"}, {"version": {"value": 2}}]),
+    output_filter=st.sampled_from([[], ["a"], ["b"]]),
+)
+
+
+@given(st.lists(tfs_messages, max_size=30))
+def test_it_is_so_for_tensorflow_servings_messages(bodies: list[bytes]) -> None:
+    frames = Frames(tfs_read)
+    for body in bodies:
+        through(frames, tfs_read, body)
+
+
+@given(tfs_messages, st.data())
+def test_a_changed_message_of_tensorflow_serving_is_not_taken_for_what_it_was(body: bytes, data: st.DataObject) -> None:
+    frames = Frames(tfs_read)
+    for _ in range(2):
+        through(frames, tfs_read, body)
+    at, bit = data.draw(st.integers(0, len(body) - 1)), data.draw(st.integers(0, 7))
+    changed = body[:at] + bytes([body[at] ^ 1 << bit]) + body[at + 1 :]
+    frame = frames.find(changed)
+    if frame is not None:
+        about, work = tfs_read(changed)
+        assert (frame.about, same(frame.work(changed), work)) == (about, True)
+
+
+@pytest.mark.parametrize("typed", [False, True])
+def test_the_third_of_tensorflow_servings_is_known_by_its_frame(typed: bool) -> None:
+    frames = Frames(tfs_read)
+    known = [through(frames, tfs_read, tfs("FP32", (3, 5), seed, typed=typed)) for seed in range(4)]
+    assert known == [False, False, True, True]
 
 
 messages = st.builds(

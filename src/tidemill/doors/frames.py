@@ -40,11 +40,12 @@ class Frame(Generic[About]):
     outputs: tuple[str, ...]
     fits: Signature | None = None
 
-    def work(self, body: bytes) -> Predict:
-        """What `body`, a message of this frame, asks for."""
+    def work(self, body: bytes, signature: str = "") -> Predict:
+        """What `body`, a message of this frame, asks for, of a model's further `signature` where one is named."""
         # A slice is a copy, which is aligned where the middle of a message is not.
         numbers = body[len(self.before) : len(body) - len(self.behind)]
-        return Predict({self.name: np.frombuffer(numbers, self.dtype).reshape(self.shape)}, self.outputs)
+        inputs = {self.name: np.frombuffer(numbers, self.dtype).reshape(self.shape)}
+        return Predict(inputs, self.outputs, signature=signature)
 
 
 class Frames(Generic[About]):

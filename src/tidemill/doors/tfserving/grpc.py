@@ -13,7 +13,8 @@ from tidemill.core.contracts import Served
 from tidemill.core.errors import Forbidden, MalformedRequest, UnknownRoute
 from tidemill.core.request import Predict
 from tidemill.core.tensor import Signature, Tensors
-from tidemill.doors.grpc_call import Call, Calls, parsed, service_handler
+from tidemill.doors.frames import Frames
+from tidemill.doors.grpc_call import Call, Calls, Method, parsed, service_handler
 from tidemill.doors.tfserving import examples, inference_grpc, results
 from tidemill.doors.tfserving import translate_grpc as translate
 from tidemill.doors.tfserving.spec import chosen, versions, word_for
@@ -42,38 +43,59 @@ INFERS = frozenset({"Predict", "Classify", "Regress", "MultiInference"})
 
 def handlers(calls: Calls) -> tuple[grpc.GenericRpcHandler, ...]:
     """The methods of both services."""
-    prediction = {
-        "Predict": _predict,
-        "Classify": _classify,
-        "Regress": _regress,
-        "MultiInference": _multi_inference,
-        "GetModelMetadata": _metadata,
+    prediction: dict[str, Method] = {
+        "Predict": _Predict(calls),
+        "Classify": partial(_classify, calls),
+        "Regress": partial(_regress, calls),
+        "MultiInference": partial(_multi_inference, calls),
+        "GetModelMetadata": partial(_metadata, calls),
     }
-    model = {"GetModelStatus": _status, "HandleReloadConfigRequest": _reload}
+    model: dict[str, Method] = {
+        "GetModelStatus": partial(_status, calls),
+        "HandleReloadConfigRequest": partial(_reload, calls),
+    }
     return tuple(
         service_handler(
             service,
-            [(name, calls.handler(partial(method, calls), infers=name in INFERS)) for name, method in methods.items()],
+            [(name, calls.handler(method, infers=name in INFERS)) for name, method in methods.items()],
         )
         for service, methods in ((PREDICTION_SERVICE, prediction), (MODEL_SERVICE, model))
     )
 
 
-async def _predict(calls: Calls, call: Call) -> bytes:
-    message = parsed(PredictRequest, call.body)
-    spec = message.model_spec
-    served = _admitted(calls, call, spec)
-    signature = chosen(served.signature, spec.signature_name)
-    for name in message.inputs:
-        signature.input(name)  # before a short message for an unknown input is made into a long tensor
-    word = partial(translate.response, served.name, served.version, spec.signature_name)
-    work = translate.predict(message, calls.body_bytes_max, word_for(signature, served.signature))
-    return await calls.predict(call, served, work, word)
+class _Predict:
+    """`Predict`; what stands around a request's numbers is kept, and not read again when it comes again."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._frames = Frames(self._read)
+
+    async def __call__(self, call: Call) -> bytes:
+        calls, body = self._calls, call.body
+        frame = self._frames.find(body)
+        message: Any = parsed(PredictRequest, body) if frame is None else None
+        asked = translate.asked(message.model_spec) if frame is None else frame.about
+        served = _admitted(calls, call, asked)
+        signature = chosen(served.signature, asked.signature)
+        name = word_for(signature, served.signature)
+        if frame is not None:
+            work = frame.work(body, name)
+        else:
+            for each in message.inputs:
+                signature.input(each)  # before a short message for an unknown input is made into a long tensor
+            work = translate.predict(message, calls.body_bytes_max, name)
+            self._frames.learn(body, asked, work)
+        word = partial(translate.response, served.name, served.version, asked.signature)
+        return await calls.predict(call, served, work, word, frame)
+
+    def _read(self, body: bytes) -> tuple[translate.Asked, Predict]:
+        message = parsed(PredictRequest, body)
+        return translate.asked(message.model_spec), translate.predict(message, self._calls.body_bytes_max)
 
 
 async def _classify(calls: Calls, call: Call) -> bytes:
     message = parsed(ClassificationRequest, call.body)
-    served = _admitted(calls, call, message.model_spec)
+    served = _admitted(calls, call, translate.asked(message.model_spec))
     signature = chosen(served.signature, message.model_spec.signature_name)
     wanted = results.scoring(signature)
     given = inference_grpc.examples(message.input)
@@ -88,7 +110,7 @@ async def _classify(calls: Calls, call: Call) -> bytes:
 
 async def _regress(calls: Calls, call: Call) -> bytes:
     message = parsed(RegressionRequest, call.body)
-    served = _admitted(calls, call, message.model_spec)
+    served = _admitted(calls, call, translate.asked(message.model_spec))
     signature = chosen(served.signature, message.model_spec.signature_name)
     wanted = results.regressed(signature)
     given = inference_grpc.examples(message.input)
@@ -105,7 +127,7 @@ async def _multi_inference(calls: Calls, call: Call) -> bytes:
     message = parsed(MultiInferenceRequest, call.body)
     tasks = message.tasks
     inference_grpc.check_tasks(tasks)
-    served = _admitted(calls, call, tasks[0].model_spec)
+    served = _admitted(calls, call, translate.asked(tasks[0].model_spec))
     asked = [_Task(served.signature, task) for task in tasks]
     given = inference_grpc.examples(message.input)
     count = len(given.each)
@@ -155,7 +177,7 @@ async def _metadata(calls: Calls, call: Call) -> bytes:
     fields = set(message.metadata_field)
     if fields != {"signature_def"}:
         raise MalformedRequest(f"metadata_field is {sorted(fields)}; expected ['signature_def']")
-    return bytes(translate.metadata(_found(calls, call, message.model_spec)).SerializeToString())
+    return bytes(translate.metadata(_found(calls, call, translate.asked(message.model_spec))).SerializeToString())
 
 
 async def _status(calls: Calls, call: Call) -> bytes:
@@ -175,13 +197,13 @@ async def _reload(calls: Calls, call: Call) -> bytes:
     return bytes(ReloadConfigResponse(status={}).SerializeToString())
 
 
-def _found(calls: Calls, call: Call, spec: Any) -> Served:
-    return calls.find(call, spec.name, *translate.asked_version(spec))
+def _found(calls: Calls, call: Call, asked: translate.Asked) -> Served:
+    return calls.find(call, asked.model, asked.version, asked.label)
 
 
-def _admitted(calls: Calls, call: Call, spec: Any) -> Served:
-    """The version that `spec` asks for, once limits allow it."""
-    served = _found(calls, call, spec)
+def _admitted(calls: Calls, call: Call, asked: translate.Asked) -> Served:
+    """The version that is asked for, once limits allow it."""
+    served = _found(calls, call, asked)
     calls.service.gate.limit(call.caller, served)
     check_tensors(served)
     return served

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
+from typing import NamedTuple
 
 from tidemill.core import schemas
 from tidemill.core.contracts import Served
@@ -35,6 +36,19 @@ TensorInfo = schemas.message("tensorflow.TensorInfo")
 
 STATE_NUMBERS = {value.name: value.number for value in ModelVersionStatus.DESCRIPTOR.enum_types_by_name["State"].values}
 HELD_SPECS = 4096
+
+
+class Asked(NamedTuple):
+    """What a ModelSpec asks for: the version, or the label; neither for the newest."""
+
+    model: str
+    version: int | None
+    label: str | None
+    signature: str
+
+
+def asked(spec: Message) -> Asked:
+    return Asked(spec.name, *asked_version(spec), spec.signature_name)
 
 
 def asked_version(spec: Message) -> tuple[int | None, str | None]:
