@@ -42,7 +42,7 @@ def schemathesis() -> Path:
 
 
 def llama_server() -> Path:
-    """llama.cpp's server. No run of everything asks for it: building it takes a quarter of an hour."""
+    """llama.cpp's server, for the soak alone: building it takes a quarter of an hour."""
     if not LLAMA_SERVER.is_file():
         pytest.skip(
             f"no {LLAMA_SERVER}: `make .venvs/peer-llamacpp/.installed` builds it, or TIDEMILL_LLAMA_SERVER names it"

@@ -375,6 +375,7 @@ class City(BaseModel):
     country: str
 
 
+@pytest.mark.soak
 def test_llama_cpp_takes_functions_calls_and_what_came_of_them(llama: openai.OpenAI) -> None:
     """SmolLM2's template tells no functions, so none is called: what is sent is taken, and answered in words."""
     asked: dict[str, Any] = {"model": "assistant", "temperature": 0, "max_tokens": 12, "tools": [WEATHER, CLOCK]}
@@ -392,6 +393,7 @@ def test_llama_cpp_takes_functions_calls_and_what_came_of_them(llama: openai.Ope
     assert told
 
 
+@pytest.mark.soak
 def test_llama_cpp_answers_in_a_form_through_the_gateway(llama: openai.OpenAI) -> None:
     question: Any = {"role": "user", "content": "What is the capital of France?"}
     said = llama.chat.completions.parse(
