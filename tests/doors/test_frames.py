@@ -87,33 +87,6 @@ tfs_messages = st.builds(
 )
 
 
-@given(st.lists(tfs_messages, max_size=30))
-def test_it_is_so_for_tensorflow_servings_messages(bodies: list[bytes]) -> None:
-    frames = Frames(tfs_read)
-    for body in bodies:
-        through(frames, tfs_read, body)
-
-
-@given(tfs_messages, st.data())
-def test_a_changed_message_of_tensorflow_serving_is_not_taken_for_what_it_was(body: bytes, data: st.DataObject) -> None:
-    frames = Frames(tfs_read)
-    for _ in range(2):
-        through(frames, tfs_read, body)
-    at, bit = data.draw(st.integers(0, len(body) - 1)), data.draw(st.integers(0, 7))
-    changed = body[:at] + bytes([body[at] ^ 1 << bit]) + body[at + 1 :]
-    frame = frames.find(changed)
-    if frame is not None:
-        about, work = tfs_read(changed)
-        assert (frame.about, same(frame.work(changed), work)) == (about, True)
-
-
-@pytest.mark.parametrize("typed", [False, True])
-def test_the_third_of_tensorflow_servings_is_known_by_its_frame(typed: bool) -> None:
-    frames = Frames(tfs_read)
-    known = [through(frames, tfs_read, tfs("FP32", (3, 5), seed, typed=typed)) for seed in range(4)]
-    assert known == [False, False, True, True]
-
-
 messages = st.builds(
     v2,
     st.sampled_from(["FP32", "FP64", "INT64", "BOOL"]),
@@ -127,31 +100,41 @@ messages = st.builds(
 )
 
 
-@given(st.lists(messages, max_size=30))
-def test_what_a_frame_says_is_what_the_message_says(bodies: list[bytes]) -> None:
-    frames = Frames(grpc_infer._read)
-    for body in bodies:
-        through(frames, grpc_infer._read, body)
+DIALECTS = pytest.mark.parametrize(
+    ("read", "drawn"), [(grpc_infer._read, messages), (tfs_read, tfs_messages)], ids=["v2", "tfs"]
+)
 
 
-@given(messages, st.data())
-def test_a_message_that_was_changed_anywhere_is_not_taken_for_what_it_was(body: bytes, data: st.DataObject) -> None:
-    frames = Frames(grpc_infer._read)
+@DIALECTS
+@given(data=st.data())
+def test_what_a_frame_says_is_what_the_message_says(read: Any, drawn: Any, data: st.DataObject) -> None:
+    frames = Frames(read)
+    for body in data.draw(st.lists(drawn, max_size=30)):
+        through(frames, read, body)
+
+
+@DIALECTS
+@given(data=st.data())
+def test_a_message_that_was_changed_anywhere_is_not_taken_for_what_it_was(
+    read: Any, drawn: Any, data: st.DataObject
+) -> None:
+    frames, body = Frames(read), data.draw(drawn)
     for _ in range(2):
-        through(frames, grpc_infer._read, body)
+        through(frames, read, body)
     at, bit = data.draw(st.integers(0, len(body) - 1)), data.draw(st.integers(0, 7))
     changed = body[:at] + bytes([body[at] ^ 1 << bit]) + body[at + 1 :]
     frame = frames.find(changed)
     if frame is not None:
-        about, work = grpc_infer._read(changed)
+        about, work = read(changed)
         assert (frame.about, same(frame.work(changed), work)) == (about, True)
 
 
+@pytest.mark.parametrize(("made", "read"), [(v2, grpc_infer._read), (tfs, tfs_read)], ids=["v2", "tfs"])
 @pytest.mark.parametrize("typed", [False, True])
 @pytest.mark.parametrize("datatype", ["FP32", "FP64"])
-def test_the_third_of_a_kind_is_known_by_its_frame(datatype: str, typed: bool) -> None:
-    frames = Frames(grpc_infer._read)
-    known = [through(frames, grpc_infer._read, v2(datatype, (3, 5), seed, typed=typed)) for seed in range(4)]
+def test_the_third_of_a_kind_is_known_by_its_frame(made: Any, read: Any, datatype: str, typed: bool) -> None:
+    frames = Frames(read)
+    known = [through(frames, read, made(datatype, (3, 5), seed, typed=typed)) for seed in range(4)]
     assert known == [False, False, True, True]
 
 

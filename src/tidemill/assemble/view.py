@@ -12,6 +12,7 @@ import psutil
 
 from tidemill import __version__
 from tidemill.assemble.keys import create_key, told_key
+from tidemill.core.aliases import names_for
 from tidemill.core.contracts import Relays
 from tidemill.core.errors import LedgerUnavailable
 from tidemill.deploy.local import Replica, State
@@ -74,7 +75,7 @@ class View:
             del version["name"]
             told.setdefault(each.name, unknown)["versions"].append(version)
         for name, model in told.items():
-            model["aliases"] = sorted(alias for alias, own in self._owner.fleet.aliases.items() if own == name)
+            model["aliases"] = names_for(name, self._owner.fleet.aliases)
         return [told[name] for name in sorted(told)]
 
     async def label(self, name: str, label: str, version: int) -> None:

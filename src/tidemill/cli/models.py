@@ -87,10 +87,10 @@ def _list_served(models: list[dict[str, Any]], as_json: bool) -> None:
 
 def _called(settings: Settings) -> Callable[[str], list[str]]:
     """The aliases of a model."""
-    from tidemill.core.aliases import aliases_of
+    from tidemill.core.aliases import aliases_of, names_for
 
     aliases = aliases_of(settings.aliases)
-    return lambda name: sorted(alias for alias, own in aliases.items() if own == name)
+    return lambda name: names_for(name, aliases)
 
 
 def _named(name: str, aliases: Sequence[str]) -> str:

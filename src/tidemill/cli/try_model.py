@@ -133,9 +133,7 @@ def opened(settings: Settings, package: ModelPackage, signatures_max: int) -> tu
         seconds_max=policy.load_s_max,
         signatures_max=signatures_max,
     )
-    mixed = [name for name, each in opened.further.items() if not each.rows_apart]
-    replica.adopt(opened.signature, opened.rows_apart, mixed)
-    replica.warmed = opened.warmed
+    replica.adopt_opened(opened)
     for each in opened.further.values():
         for engine in each.engines:
             engine.close()

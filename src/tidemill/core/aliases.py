@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 FORM = "expected NAME=MODEL with commas between them, such as gpt-4o=llama,gpt-4=llama"
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}"
@@ -25,3 +26,8 @@ def aliases_of(text: str) -> dict[str, str]:
         if model in found:
             raise ValueError(f"{text!r}: {alias!r} stands for {model!r}, which is an alias; name the model itself")
     return found
+
+
+def names_for(model: str, aliases: Mapping[str, str]) -> list[str]:
+    """The further names of `model`, sorted."""
+    return sorted(alias for alias, own in aliases.items() if own == model)

@@ -83,9 +83,7 @@ class LocalFleet:
         except (TidemillError, TimeoutError) as error:
             late = f"it was not loaded within {policy.load_s_max:g} s (--load-timeout-s)"
             return self._fail(replica, error.message if isinstance(error, TidemillError) else late)
-        mixed = [name for name, each in opened.further.items() if not each.rows_apart]
-        replica.adopt(opened.signature, opened.rows_apart, mixed)
-        replica.warmed = opened.warmed
+        replica.adopt_opened(opened)
         self._replicas[replica.name, replica.version] = replica
         wish = package.config.batching
         lane_policy = LanePolicy(

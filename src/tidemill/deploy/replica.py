@@ -16,7 +16,7 @@ from tidemill.core.running import Counts, Running
 from tidemill.core.settings import Settings
 from tidemill.core.tensor import Signature
 from tidemill.deploy.embedder import Embedder
-from tidemill.deploy.opening import no_warm_ups
+from tidemill.deploy.opening import Opened, no_warm_ups
 from tidemill.deploy.signatures import SIGNATURES_MAX
 from tidemill.deploy.stages import ENSEMBLE, Ensemble
 from tidemill.deploy.steps import StepPolicy, Steps
@@ -150,6 +150,12 @@ class Replica:
     def waiting(self) -> int:
         busy = self.busy
         return busy.waiting if busy else self.lane.waiting if self.lane else 0
+
+    def adopt_opened(self, opened: Opened) -> None:
+        """As `adopt`, of a model's engines and its further signatures."""
+        mixed = [name for name, each in opened.further.items() if not each.rows_apart]
+        self.adopt(opened.signature, opened.rows_apart, mixed)
+        self.warmed = opened.warmed
 
     def adopt(self, signature: Signature, rows_apart: bool = True, mixed: Collection[str] = ()) -> None:
         """Take the engine's word for what the model is; `tidemill.toml` has the last one on batching. `mixed` are the

@@ -199,9 +199,8 @@ def _warm_up(number: int, sample: Any) -> dict[str, Any]:
         raise RefusedModel(f"{where} has no inputs")
     inputs = {}
     for name, told in sorted(sample.inputs.items()):
-        words = told.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number
-        word = words[told.data_type].name.removeprefix("TYPE_") if told.data_type in words else ""
-        if word in ("", "INVALID"):
+        datatype = triton_ensemble.datatype_of(told)
+        if not datatype:
             raise RefusedModel(f"{where}: input {short(name)} has no data_type that is known here")
         if any(side < 0 for side in told.dims):
             raise RefusedModel(f"{where}: input {short(name)} has dims {list(told.dims)}, expected sizes")
@@ -209,7 +208,7 @@ def _warm_up(number: int, sample: Any) -> dict[str, Any]:
         if kind is None or (kind == "input_data_file" and not told.input_data_file):
             raise RefusedModel(f"{where}: input {short(name)} names no zero_data, random_data or input_data_file")
         inputs[name] = {
-            "datatype": "BYTES" if word == "STRING" else word,
+            "datatype": datatype,
             "shape": list(told.dims),
             "data": "random" if kind == "random_data" else "zeros",
             "file": told.input_data_file,

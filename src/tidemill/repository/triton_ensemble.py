@@ -109,9 +109,15 @@ def _ordered(steps: list[Step], inputs: Collection[str], makers: Mapping[str, St
 
 def _spec(tensor: Any, said: Any) -> dict[str, Any]:
     """`dims` leaves the batch out where there is one."""
-    kind = tensor.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number.get(tensor.data_type)
-    datatype = "" if kind is None else kind.name.removeprefix("TYPE_")
-    if datatype in ("", "INVALID"):
+    datatype = datatype_of(tensor)
+    if not datatype:
         raise RefusedModel(f"tensor {short(tensor.name)} has no data_type, which an ensemble's have")
     shape = [*([-1] if said.max_batch_size > 0 else []), *tensor.dims]
-    return {"name": tensor.name, "datatype": "BYTES" if datatype == "STRING" else datatype, "shape": shape}
+    return {"name": tensor.name, "datatype": datatype, "shape": shape}
+
+
+def datatype_of(told: Any) -> str:
+    """The datatype that the `data_type` of a message says, "" for none that is known."""
+    kind = told.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number.get(told.data_type)
+    word = "" if kind is None else kind.name.removeprefix("TYPE_")
+    return {"INVALID": "", "STRING": "BYTES"}.get(word, word)

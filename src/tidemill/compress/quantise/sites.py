@@ -44,14 +44,14 @@ def products(graph: Graph, layers: Collection[str]) -> list[Product]:
     for node in graph.nodes:
         if node.op_type != "MatMul" or any(wiring.constant(name) for name in node.input):
             continue
-        left, left_moves = moved(wiring, node.input[0])
-        right, right_moves = moved(wiring, node.input[1])
+        left, left_moves = origin(wiring, node.input[0])
+        right, right_moves = origin(wiring, node.input[1])
         if right in outputs:
             found.append(Product(node.name, left, right, left_moves, right_moves))
     return found
 
 
-def moved(wiring: Wiring, name: str) -> tuple[str, tuple[str, ...]]:
+def origin(wiring: Wiring, name: str) -> tuple[str, tuple[str, ...]]:
     """What `name` is a view of, and the nodes, first to last, that move it about for `name` alone."""
     moves: list[str] = []
     while wiring.only_reader(name) is not None and (node := wiring.made_by(name, *MOVES)) is not None:

@@ -194,8 +194,8 @@ def _turned(move: Shift) -> Shift:
 def _multiply(graph: Graph, moves: Sequence[Shift]) -> None:
     wiring = Wiring(graph)
     changes: dict[str, list[Any]] = {}
-    normalised = [wiring.made_by(move.input, "LayerNormalization") is not None for move in moves]
-    for move in (_turned(move) if turn else move for move, turn in zip(moves, normalised, strict=True)):
+    for each in moves:
+        move = _turned(each) if wiring.made_by(each.input, "LayerNormalization") is not None else each
         factor, output = graph.fresh(f"{move.input}_evening"), graph.fresh(f"{move.input}_even")
         graph.put(factor, (1 / move.scales.astype(np.float64)).astype(np.float32))
         _widen(graph, move)

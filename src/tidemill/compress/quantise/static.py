@@ -18,7 +18,7 @@ from tidemill.compress.layers import Layer
 from tidemill.compress.moments import Captured
 from tidemill.compress.quantise import ranges, rowwise
 from tidemill.compress.quantise.qdq import Writer
-from tidemill.compress.quantise.sites import Product, moved, products, through
+from tidemill.compress.quantise.sites import Product, origin, products, through
 from tidemill.compress.quantise.staged import solve_all
 from tidemill.compress.quantise.watch import watch
 from tidemill.compress.task import LayerResult
@@ -133,8 +133,8 @@ def _write(
             edges.setdefault(layer.input, []).append((layer.name, 0 if layer.operand else 1))
     made = {graph.node(each.node).output[0] for each in both}
     for name, readers in edges.items():
-        origin, moves = moved(wiring, name)
-        if origin in made and len(readers) == 1 and moves:
+        maker, moves = origin(wiring, name)
+        if maker in made and len(readers) == 1 and moves:
             writer.moved(*readers[0], moves, grids[name, False], False)
         else:
             writer.activation(name, readers, grids[name, False], False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -87,7 +88,7 @@ class Told:
         return delta.finish
 
 
-class _OfWords:
+class _OfWords(ABC):
     """Calls are to be found in the words."""
 
     calls = 0
@@ -101,8 +102,9 @@ class _OfWords:
         """One that was cut is told as such, call or not: its arguments may be cut, too."""
         return "tool_calls" if delta.finish == "stop" and self.calls else delta.finish
 
+    @abstractmethod
     def feed(self, text: str) -> Iterator[Event]:
-        raise NotImplementedError
+        """The model goes on with `text`."""
 
     def end(self) -> Iterator[Event]:
         """The model has said its last."""
