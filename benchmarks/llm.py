@@ -3,14 +3,15 @@
 Claims, each a ratio within one round, of which the median is told:
 
 speed     prompts of 128 tokens, 64 new, at 1, 8 and 32 in flight, streamed over HTTP with key, charge and usage: tokens
-          a second at least 0.95 of openvino-genai's own pipeline's, and 1.0, 2.2 and 4.5 times llama.cpp's server's on
+          a second at least 0.95 of openvino-genai's own pipeline's with the same weights, and 1.0, 2.2 and 4.5 times llama.cpp's server's on
           the same file, with as many slots as requests; the first token at 32 within a tenth of llama.cpp's (p50).
           Beside the pipeline, which streams nothing, also in whole answers
 prefix    the first token after a repeated beginning of 512 tokens comes at least 4 times sooner
 beside    the p99 of a request to a small model of the same service, while 32 generate, is at most 3 times its idle one
 recovery  a process that generates and is killed under load is back within 10 s, each time
 
-All have the same threads, and take turns. `make bench-llm` builds llama.cpp's server first; without it, its ratios are
+The service and the pipeline run what `tidemill compile` builds of the file, llama.cpp's server the file; with
+`--weights file` all run the file. All have the same threads, and take turns. `make bench-llm` builds llama.cpp's server first; without it, its ratios are
 left out.
 """
 
@@ -30,7 +31,17 @@ import uvloop
 from common import HERE, Tidemill, kit_models, leave_on_sigterm, tidemill
 from llm_latency import beside, prefix
 from llm_recovery import recovery
-from llm_sides import KV_BYTES, MODEL, OpenAIServer, Prompts, Side, bare, llama_cpp, llama_cpp_version
+from llm_sides import (
+    KV_BYTES,
+    MODEL,
+    OpenAIServer,
+    Prompts,
+    Side,
+    bare,
+    compiled,
+    llama_cpp,
+    llama_cpp_version,
+)
 from llm_speed import IN_FLIGHT, speed
 from llm_told import Found, keep, markdown, plain, write
 from report import CHECK_REFUSED, origin
@@ -66,15 +77,15 @@ async def measure(flags: argparse.Namespace) -> dict[str, Found]:
     with ExitStack() as stack:
         models = stack.enter_context(kit_models(flags.models, MODEL, "half"))
         file = models / MODEL / "1" / "model.gguf"
-        service = stack.enter_context(
-            tidemill(models, [MODEL, "half"], "--kv-cache-bytes", str(KV_BYTES), "--threads", str(flags.threads))
-        )
+        loaded = compiled(file) if flags.weights == "int8" else file
+        serving = ("--kv-cache-bytes", str(KV_BYTES), "--threads", str(flags.threads))
+        service = stack.enter_context(tidemill(models, [MODEL, "half"], *serving, "--export-weights", flags.weights))
         ours = OpenAIServer("Tidemill", service.url, service.headers, service.server)
         unstreamed = replace(ours, name="Tidemill, not streamed", streams=False)
         prompts = prompting(service)
         if "speed" in flags.only:
             with ExitStack() as others:
-                alone = others.enter_context(bare(file, flags.threads, max(IN_FLIGHT)))
+                alone = others.enter_context(bare(loaded, flags.threads, max(IN_FLIGHT)))
                 llama: dict[int, Side] = {}
                 if flags.llama_cpp.is_file():
                     for count in IN_FLIGHT:
@@ -97,6 +108,10 @@ def flags_given() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=64, help="new ones of an answer")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--weights", choices=("int8", "file"), default="int8",
+        help="the service's and the pipeline's: as `tidemill compile` builds them of the file, or the file's own",
+    )  # fmt: skip
     parser.add_argument("--seconds", type=float, default=6.0, help="of `beside`: idle, and again while others generate")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--apart", type=float, default=8.0, help="seconds between a recovery and the next kill")
@@ -120,10 +135,10 @@ def main() -> int:
     if flags.llama_cpp.is_file():
         about["versions"]["llama.cpp"] = llama_cpp_version(flags.llama_cpp)
     settings = {
-        "speed": ("rounds", "tokens", "threads"),
-        "prefix": ("rounds", "threads"),
-        "beside": ("rounds", "seconds", "threads"),
-        "recovery": ("kills", "apart", "threads"),
+        "speed": ("rounds", "tokens", "threads", "weights"),
+        "prefix": ("rounds", "threads", "weights"),
+        "beside": ("rounds", "seconds", "threads", "weights"),
+        "recovery": ("kills", "apart", "threads", "weights"),
     }
     parts = {
         name: plain(each, about, {word: getattr(flags, word) for word in settings[name]})

@@ -28,6 +28,7 @@ CONTEXT_TOKENS = 1024
 KV_BYTES = 512 * 2**20
 """Of the pipelines' cache: room for some forty such slots."""
 ANSWER_S_MAX = 300.0
+COMPILE_S_MAX = 600.0
 STOP_S_MAX = 15.0
 
 Prompt = Sequence[int]
@@ -139,10 +140,20 @@ def resident_bytes(pid: int) -> int:
     return sum(each.memory_info().rss for each in (root, *root.children(recursive=True)))
 
 
+def compiled(file: Path) -> Path:
+    """What `tidemill compile` builds of `file`."""
+    command = [sys.executable, "-m", "tidemill", "compile", str(file), "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, timeout=COMPILE_S_MAX)
+    if done.returncode:
+        raise BenchmarkFailed(f"tidemill compile ended with {done.returncode}")
+    return Path(json.loads(done.stdout)["path"])
+
+
 @contextmanager
-def bare(file: Path, threads: int, running_max: int) -> Iterator[Bare]:
-    blocks = kv_blocks(shape_of(file, "gguf"), KV_BYTES, 0, running_max)
-    command = [sys.executable, str(HERE / "llm_bare.py"), str(file), "--threads", str(threads)]
+def bare(model: Path, threads: int, running_max: int) -> Iterator[Bare]:
+    """On a file of GGUF, or a folder of OpenVINO's IR."""
+    blocks = kv_blocks(shape_of(model, "gguf" if model.is_file() else "genai"), KV_BYTES, 0, running_max)
+    command = [sys.executable, str(HERE / "llm_bare.py"), str(model), "--threads", str(threads)]
     command += ["--blocks", str(blocks), "--running-max", str(running_max)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as popen:
         try:

@@ -67,7 +67,7 @@ async def _fake() -> AsyncIterator[Subject]:
 async def _generate() -> AsyncIterator[Subject]:
     (home,) = install(["smollm2"], cache_dir() / "models-of-tests")
     package = ModelPackage("smollm2", 1, home / "1" / "model.gguf", "gguf", 0)
-    made = await load(package, Settings(kv_cache_bytes=256 * 2**20))
+    made = await load(package, Settings(kv_cache_bytes=256 * 2**20, export_weights="file"))
     yield Subject(made, lambda: made.under_way + made.gauges.running, _generate)
     await made.close()
 

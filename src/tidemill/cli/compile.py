@@ -20,9 +20,10 @@ def compile_command(model: str, force: bool, as_json: bool, config: Path | None,
     """Build, once, what an engine loads of a model, and keep it.
 
     MODEL is a path or a name in the repository: a language model in Hugging Face's folder (config.json, *.safetensors,
-    tokenizer.json), which becomes OpenVINO's IR, with its weights in --export-weights. What was built is kept in the
-    cache by the digest of its files, of the flags and of the versions of what built it; `serve` finds it there.
-    Interrupted, it leaves nothing; the same command begins anew.
+    tokenizer.json), which becomes OpenVINO's IR, with its weights in --export-weights; or a GGUF, which is served as it
+    is, but answers many at once sooner with its weights in int8, for twice the memory of a file of four bits. What was
+    built is kept in the cache by the digest of its files, of the flags and of the versions of what built it; `serve`
+    finds it there. Interrupted, it leaves nothing; the same command begins anew.
     """
     from tidemill.assemble import choose
     from tidemill.assemble.compiling import compiled

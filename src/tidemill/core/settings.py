@@ -217,8 +217,9 @@ class Settings:
     )
     export_weights: str = _setting(
         "int8",
-        "What the weights of a language model are exported in by `tidemill compile`, and served in.",
-        one_of=("int8", "f16", "f32"),
+        "What `tidemill compile` brings a language model's weights to, and what is served of it; `file` serves a GGUF"
+        " as it is, though it was compiled.",
+        one_of=("int8", "f16", "f32", "file"),
     )
     compiled_bytes_max: int = _setting(
         64 * 10**9,

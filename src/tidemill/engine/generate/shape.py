@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from tidemill.repository import genai, gguf
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 """What openvino-genai reads GGUF of."""
+_KIND = re.compile(r"\.(key|value)")
+"""First in a state's name: openvino-genai calls the values' "…value" and "present.0.key" in one."""
 
 
 def shape_of(path: Path, form: str) -> Shape:
@@ -35,10 +38,10 @@ def _of_ir(path: Path, folder: genai.Folder) -> Shape:
         if node.get_type_name() != "ReadValue":
             continue
         name, shape = node.get_variable_id(), node.get_output_partial_shape(0)
-        kind = next((each for each in shapes if f".{each}" in name), None)
+        kind = _KIND.search(name)
         if kind is None or shape.rank.get_length() != 4 or shape[1].is_dynamic or shape[3].is_dynamic:
             raise RefusedModel(f"{path}: its state {name!r} {shape} is none of keys or values, which alone are paged")
-        shapes[kind].append((shape[1].get_length(), shape[3].get_length()))
+        shapes[kind[1]].append((shape[1].get_length(), shape[3].get_length()))
     keys, values = shapes["key"], shapes["value"]
     if not keys or len(keys) != len(values):
         raise RefusedModel(
