@@ -3,16 +3,16 @@
 Claims, each a ratio within one round, of which the median is told:
 
 speed     prompts of 128 tokens, 64 new, at 1, 8 and 32 in flight, streamed over HTTP with key, charge and usage: tokens
-          a second at least 0.95 of openvino-genai's own pipeline's with the same weights, and 1.0, 2.2 and 4.5 times llama.cpp's server's on
-          the same file, with as many slots as requests; the first token at 32 within a tenth of llama.cpp's (p50).
-          Beside the pipeline, which streams nothing, also in whole answers
+          a second at least 0.95 of openvino-genai's own pipeline's with the same weights, and 1.0, 2.2 and 4.5 times
+          llama.cpp's server's on the same file, with as many slots as requests; the first token at 32 within a tenth of
+          llama.cpp's (p50). Beside the pipeline, which streams nothing, also in whole answers
 prefix    the first token after a repeated beginning of 512 tokens comes at least 4 times sooner
 beside    the p99 of a request to a small model of the same service, while 32 generate, is at most 3 times its idle one
 recovery  a process that generates and is killed under load is back within 10 s, each time
 
 The service and the pipeline run what `tidemill compile` builds of the file, llama.cpp's server the file; with
-`--weights file` all run the file. All have the same threads, and take turns. `make bench-llm` builds llama.cpp's server first; without it, its ratios are
-left out.
+`--weights file` all run the file. All have the same threads, and take turns. `make bench-llm` builds llama.cpp's server
+first; without it, its ratios are left out.
 """
 
 from __future__ import annotations
