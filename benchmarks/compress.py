@@ -73,17 +73,7 @@ class Case:
 
 CASES = (
     Case("int8 static", MINILM, "int8", metric=0.998, size=0.26, time=0.22, own_time=0.40, shape="8 × 128"),
-    Case("int8 dynamic", MINILM, "int8", ("dynamic=true",), metric=0.993),
-    Case(
-        "int8 dynamic, OpenVINO",
-        MINILM,
-        "int8",
-        ("dynamic=true", "kernels=openvino"),
-        metric=0.993,
-        size=0.26,
-        time=0.35,
-        shape="1 × 16",
-    ),
+    Case("int8 dynamic", MINILM, "int8", ("dynamic=true",), metric=0.993, time=0.35, shape="1 × 16"),
     Case("adaquant, 4 bits", MINILM, "adaquant", ("bits=4",), metric=0.985),
     Case("gptq, 4 bits", MINILM, "gptq", ("bits=4",), metric=0.98),
     Case("gptq, 4 bits, blocks of 128", MINILM, "gptq", ("bits=4", "block=128")),

@@ -28,6 +28,13 @@ def test_codes_are_within_half_a_step_of_what_they_stand_for(rows: Array) -> Non
     assert (far <= step * (0.5 + 127 * 2**-10) + 127 * 2**-24).all()  # a scale is rounded to float16 itself
 
 
+@pytest.mark.parametrize(
+    ("widths", "share"), [({576, 1536}, 192), ({4096, 11008}, 128), ({96}, 96), ({64, 192}, 64), ({7, 64}, 0)]
+)
+def test_as_many_activations_share_a_scale_as_divide_all_products(widths: set[int], share: int) -> None:
+    assert channelwise.sharing(widths) == share
+
+
 def graph(codes: Array, zeros: Array, scales: Array) -> openvino.Model:
     """Rows of 4 bits in blocks, as openvino-genai reads a GGUF, that a product and an embedding read; and a product of
     two inputs."""

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +15,6 @@ from tidemill.compress.data import Data, Rows
 from tidemill.compress.evaluate import Judge, Quality, compare, quality, run
 from tidemill.core.errors import BadData, MetricFailed, RefusedModel
 from tidemill.core.tensor import Array, Tensors
-from tidemill.engine.activations import METADATA
 
 
 def linear(weight: Array, output: str = "logits") -> bytes:
@@ -318,39 +316,3 @@ def test_model_that_does_not_open_or_take_the_rows_is_a_clear_error() -> None:
         quality(b"no model", data_of(X))
     with pytest.raises(BadData, match=r"at row 0, \{'x': \[4, 3\]\}"):
         quality(linear(WEIGHT), data_of(X[:, :3]))
-
-
-def test_a_file_whose_inputs_openvino_brings_to_int8_is_judged_there(tmp_path: Path) -> None:
-    """Goal: the quality that is told is that of what is served. Method: one file, with and without the word."""
-    random = np.random.default_rng(3)
-    weight, rows = random.normal(size=(64, 4)), random.normal(size=(8, 64)).astype(np.float32)
-    model = onnx.load_from_string(int8_weights(weight))
-    onnx.save(model, tmp_path / "plain.onnx")
-    said = model.metadata_props.add()
-    said.key, said.value = METADATA, "64"
-    onnx.save(model, tmp_path / "said.onnx")
-    judge = Judge(tmp_path / "plain.onnx", data_of(rows))
-    floats, int8 = (judge.outputs(tmp_path / f"{name}.onnx")["y"] for name in ("plain", "said"))
-    assert (floats == judge.reference["y"]).all()
-    assert 1e-4 < np.abs(int8 - floats).max() < 0.5
-    assert judge.quality(tmp_path / "said.onnx").mean < judge.base.mean
-
-
-def int8_weights(weight: Array) -> bytes:
-    """y = x weight, with a scale for each column."""
-    scales = (np.abs(weight).max(0) / 127).astype(np.float32)
-    graph = helper.make_graph(
-        [
-            helper.make_node("DequantizeLinear", ["codes", "scales"], ["weight"], axis=1),
-            helper.make_node("MatMul", ["x", "weight"], ["y"]),
-        ],
-        "int8",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", len(weight)])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", weight.shape[1]])],
-        [
-            numpy_helper.from_array(np.rint(weight / scales).astype(np.int8), "codes"),
-            numpy_helper.from_array(scales, "scales"),
-        ],
-    )
-    opset = [helper.make_opsetid("", 21)]
-    return bytes(helper.make_model(graph, ir_version=10, opset_imports=opset).SerializeToString())

@@ -8,14 +8,15 @@ half as much room again to twice as much.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final
 
 import numpy as np
 
 from tidemill.core.tensor import Array
-from tidemill.engine.activations import PROPERTY, sharing
 
+ACTIVATIONS: Final = (192, 128, 96, 64, 32)
+"""Of a row may share a scale."""
 LARGEST: Final = 127
 
 
@@ -24,6 +25,12 @@ def quantise(rows: Array) -> tuple[Array, Array]:
     scales = (np.abs(rows).max(axis=1, keepdims=True) / LARGEST).astype(np.float16)
     scales[scales == 0] = 1
     return np.clip(np.rint(rows / scales.astype(np.float32)), -LARGEST, LARGEST).astype(np.int8), scales
+
+
+def sharing(widths: Collection[int]) -> int:
+    """How many activations share a scale: what divides the inputs of all products, as one that it does not divide is
+    computed in floats; 0, floats throughout, where nothing does."""
+    return next((each for each in ACTIVATIONS if all(width % each == 0 for width in widths)), 0)
 
 
 def rewrite(graph: Any) -> int:
@@ -39,7 +46,7 @@ def rewrite(graph: Any) -> int:
         _put(place, opset.multiply(opset.convert(opset.constant(codes), "f16"), opset.constant(scales)))
         widths.append(rows.shape[1])
     if widths:
-        graph.set_rt_info(str(sharing(widths)), ["runtime_options", PROPERTY])
+        graph.set_rt_info(str(sharing(widths)), ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"])
     return len(widths)
 
 

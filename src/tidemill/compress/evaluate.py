@@ -7,7 +7,6 @@ draws.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
@@ -17,11 +16,8 @@ import onnxruntime as ort
 
 from tidemill.compress.data import Data, Rows
 from tidemill.compress.metrics import Metric, MetricCall, Statistic, mean_of, metric
-from tidemill.core import registry
-from tidemill.core.errors import BadData, MetricFailed, MissingPart, RefusedModel, TidemillError
-from tidemill.core.package import ModelPackage
+from tidemill.core.errors import BadData, MetricFailed, RefusedModel, TidemillError
 from tidemill.core.tensor import Array, Tensors
-from tidemill.engine.activations import METADATA
 from tidemill.engine.onnx import ORT_FAILURES, first_line
 
 DRAWS: Final = 1_000
@@ -95,13 +91,8 @@ class Judge:
         return self._judged(self.outputs(model))
 
     def outputs(self, model: Model) -> Tensors:
-        """What the metric sees of `model`; a file whose inputs OpenVINO alone brings to int8 is run there, where it can
-        be."""
-        session = _session(model, self._threads)
-        if isinstance(model, Path) and METADATA in session.get_modelmeta().custom_metadata_map:
-            with suppress(MissingPart):
-                session = _InOpenVino(model, session, self._threads)
-        return run(session, self._data.held, self._names)
+        """What the metric sees of `model`."""
+        return run(_session(model, self._threads), self._data.held, self._names)
 
     @property
     def reference(self) -> Tensors:
@@ -193,19 +184,6 @@ def measured(by: Metric, outputs: Tensors, reference: Tensors, labels: Array | N
 
 
 # -- running -----------------------------------------------------------------------------------------------------------
-
-
-class _InOpenVino:
-    """What `run` asks of a session."""
-
-    def __init__(self, path: Path, session: Any, threads: int) -> None:
-        package = ModelPackage(path.stem, 1, path, "onnx", path.stat().st_size)
-        self._engine = registry.load("engine.openvino")(package, threads)
-        self.get_outputs = session.get_outputs
-
-    def run(self, names: Sequence[str], feeds: Tensors) -> list[Array]:
-        found = self._engine.predict(feeds, names)
-        return [found[name] for name in names]
 
 
 def _session(model: Model, threads: int) -> Any:

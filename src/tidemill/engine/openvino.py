@@ -20,7 +20,6 @@ import openvino as ov
 from tidemill.core.errors import EngineFailed, RefusedByEngine, RefusedModel
 from tidemill.core.package import ModelPackage
 from tidemill.core.tensor import Signature, Tensors, TensorSpec
-from tidemill.engine import activations
 from tidemill.repository import saved_model
 
 # Without string: OpenVINO 2026.4 aborts the process when strings go in and out ("munmap_chunk(): invalid pointer").
@@ -72,20 +71,11 @@ def _loaded(package: ModelPackage, path: Path, threads: int) -> OpenVinoEngine:
     precision = package.config.openvino_precision or "f32"
     if precision != "auto":
         properties["INFERENCE_PRECISION_HINT"] = precision
-    shared = _shared(model)
-    if shared is not None:
-        properties[activations.PROPERTY] = shared
     try:
         compiled = core.compile_model(model, "CPU", properties)
     except RuntimeError as error:
         raise RefusedModel(f"OpenVINO cannot compile {package.path}: {_reason(error)}{_elsewhere(package)}") from error
     return OpenVinoEngine(compiled, signature, partial(_signed, package, threads))
-
-
-def _shared(model: ov.Model) -> str | None:
-    """What an ONNX file says of the scales of its activations."""
-    place = ["framework", activations.METADATA]
-    return activations.told(str(model.get_rt_info(place).value)) if model.has_rt_info(place) else None
 
 
 def _signed(package: ModelPackage, threads: int, name: str) -> OpenVinoEngine:

@@ -16,10 +16,7 @@ from tidemill.compress.graph import Graph
 from tidemill.compress.quantise import rowwise
 from tidemill.compress.quantise.int8 import METHOD
 from tidemill.core.errors import BadData, InvalidRecipe
-from tidemill.core.package import ModelPackage
 from tidemill.core.tensor import Array
-from tidemill.engine import activations
-from tidemill.engine import openvino as openvino_engine
 
 FIT, HELD = encoders.batches(12, 1), encoders.batches(3, 2)
 
@@ -286,28 +283,3 @@ def test_a_run_that_was_broken_off_goes_on_and_ends_as_an_unbroken_one(options, 
     )
     assert dict(resumed.layers).keys() == dict(whole.layers).keys()
     assert [each.error_held for each in resumed.layers.values()] == [each.error_held for each in whole.layers.values()]
-
-
-def test_for_openvinos_kernels_the_weights_alone_are_int8_and_the_file_says_what_shares_a_scale(tmp_path):
-    bench, outcome = run(encoders.encoder(), {"dynamic": True, "kernels": "openvino"}, tmp_path)
-    found = ops(outcome.graph)
-    assert "DequantizeLinear" in found
-    assert not {"DynamicQuantizeLinear", "QuantizeLinear", "QAttention"} & set(found)
-    assert quality(bench, outcome) > 0.999  # onnxruntime's, in floats
-    assert outcome.graph.size_bytes < 0.55 * bench.graph.size_bytes
-    path = tmp_path / "m.onnx"
-    path.write_bytes(outcome.graph.to_model().SerializeToString())
-    widths = {bench.graph.weight(layer).shape[1] for layer in bench.graph.layers() if layer.op != "Gather"}
-    assert activations.sharing(widths) > 0
-    said = {each.key: each.value for each in onnx.load(path).metadata_props}
-    assert said[activations.METADATA] == str(activations.sharing(widths))
-    engine = openvino_engine.load(ModelPackage("m", 1, path, "onnx", 0), 1)
-    assert engine._request.get_compiled_model().get_property(activations.PROPERTY) == activations.sharing(widths)
-    for batch in HELD:
-        (theirs,) = engine.predict(batch, ()).values()
-        assert encoders.cosine(encoders.answers(bench.graph, batch), theirs) > 0.995
-
-
-def test_openvinos_kernels_are_for_dynamic_ranges(tmp_path):
-    with pytest.raises(InvalidRecipe, match="dynamic=true"):
-        run(encoders.encoder(), {"kernels": "openvino"}, tmp_path)

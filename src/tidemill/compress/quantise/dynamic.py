@@ -1,14 +1,13 @@
 """Dynamic int8: each call finds the range of a layer's input; runs in the command line's process.
 
-For onnxruntime it is written as DynamicQuantizeLinear, shared by layers of one input, and its MatMulIntegerToFloat,
-which adds the bias and gives float32: no node in between. For OpenVINO it is weights alone, a DequantizeLinear by rows:
-its kernels find the ranges themselves, of as many inputs of a row at a time as the file's metadata says.
+Written as DynamicQuantizeLinear, shared by layers of one input, and onnxruntime's MatMulIntegerToFloat, which adds the
+bias and gives float32: no node in between.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,34 +17,19 @@ from tidemill.compress.fuse import MICROSOFT
 from tidemill.compress.graph import Graph
 from tidemill.compress.layers import Layer
 from tidemill.compress.moments import Captured
-from tidemill.compress.quantise import attention, rowwise, static
-from tidemill.compress.quantise.qdq import Writer
+from tidemill.compress.quantise import attention, rowwise
 from tidemill.compress.quantise.ranges import laid
 from tidemill.compress.quantise.staged import solve_all
 from tidemill.compress.task import LayerResult
 from tidemill.compress.workbench import Workbench
 from tidemill.core.tensor import Array
-from tidemill.engine.activations import METADATA, sharing
-
-OPENVINO: Final = "openvino"
-KERNELS: Final = ("onnxruntime", OPENVINO)
-
-
-class Plan(NamedTuple):
-    """`fused` writes attention as one node where it can; that, and what finds the ranges, is `kernels`'."""
-
-    bits: int
-    per_channel: bool
-    compensate: bool
-    fused: bool
-    kernels: str
 
 
 def quantise(
-    bench: Workbench, layers: Sequence[Layer], plan: Plan
+    bench: Workbench, layers: Sequence[Layer], bits: int, per_channel: bool, compensate: bool, fused: bool
 ) -> tuple[dict[str, LayerResult], list[tuple[str, str]]]:
     """Change the bench's graph in place. Gives the results of its `layers` (MatMul and Gemm), and which were refused
-    and why."""
+    and why. `fused` writes attention as one node where it can."""
     graph = bench.graph
     refused = [
         (layer.name, "its weights are on the left, or come through a Transpose") for layer in layers if not _fits(layer)
@@ -59,36 +43,13 @@ def quantise(
         # What a call will find is taken to be what all calibration rows show together.
         grid = laid(float(seen.low.min()), float(seen.high.max()))
         return rowwise.solve(
-            graph.weight(layer), graph.bias(layer), captured, grid, bits=plan.bits,
-            alike=not plan.per_channel, compensate=plan.compensate, written=Activation(dynamic=True),
+            graph.weight(layer), graph.bias(layer), captured, grid, bits=bits,
+            alike=not per_channel, compensate=compensate, written=Activation(dynamic=True),
         )  # fmt: skip
 
-    results, more = solve_all(
-        bench, layers, solve, lambda layer: ("dynamic", plan.bits, plan.per_channel, plan.compensate)
-    )
-    layers = [layer for layer in layers if layer.name in results]
-    if plan.kernels == OPENVINO:
-        _write_weights(graph, layers, results)
-    else:
-        _write_all(graph, layers, results, plan.fused)
+    results, more = solve_all(bench, layers, solve, lambda layer: ("dynamic", bits, per_channel, compensate))
+    _write_all(graph, [layer for layer in layers if layer.name in results], results, fused)
     return results, refused + more
-
-
-def _write_weights(graph: Graph, layers: Sequence[Layer], results: Mapping[str, LayerResult]) -> None:
-    """The weights alone: OpenVINO brings the inputs of such layers to int8 itself."""
-    shared = sharing({graph.weight(layer).shape[1] for layer in layers})
-    writer = Writer(graph)
-    for layer in layers:
-        static.write_weights(graph, writer, layer, results[layer.name])
-        bias = results[layer.name].bias
-        if bias is not None and layer.op == "Gemm":
-            writer.constant(layer.name, graph.node(layer.name).input[2], bias)
-        elif bias is not None and layer.bias is not None:
-            writer.constant(layer.add, layer.bias, bias.reshape(graph.array(layer.bias).shape))
-    writer.finish()
-    if shared:
-        said = graph.model.metadata_props.add()
-        said.key, said.value = METADATA, str(shared)
 
 
 def _write_all(graph: Graph, layers: Sequence[Layer], results: Mapping[str, LayerResult], fused: bool) -> None:

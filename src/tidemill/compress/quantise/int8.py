@@ -19,15 +19,7 @@ from tidemill.core.errors import InvalidRecipe
 
 OPTIONS: Final = {
     "dynamic": Option(bool, False, "find each input's range in every call, instead of once on calibration data"),
-    "kernels": Option(
-        str,
-        "onnxruntime",
-        "dynamic: whose find the ranges; OpenVINO's are quicker, and onnxruntime runs theirs in floats",
-        choices=dynamic.KERNELS,
-    ),
-    "smooth": Option(
-        bool, True, "move activations' outliers into weights (SmoothQuant); OpenVINO's dynamic kernels need none"
-    ),
+    "smooth": Option(bool, True, "move activations' outliers into weights (SmoothQuant)"),
     "strength": Option(float, 0.0, "how much of them is moved; 0 tries several for each input", 0.0, 1.0),
     "smooth_in_front": Option(bool, True, "multiply where nothing before the input can take the outliers' scales up"),
     "range": Option(str, "mse", "how activations' ranges are chosen", choices=ranges.CHOICES),
@@ -53,25 +45,23 @@ def run(bench: Workbench, options: Mapping[str, Any]) -> list[Outcome]:
         tables = [layer for layer in graph.layers() if layer.op == "Gather" and layer.name in asked]
         refused += [(layer.name, "other layers use its weights too") for layer in tables if layer.shared]
         results = {layer.name: embedding.quantise(graph, layer) for layer in tables if not layer.shared}
-    own = given["kernels"] == dynamic.OPENVINO
-    if own and not given["dynamic"]:
-        raise InvalidRecipe("kernels=openvino is for dynamic=true; static int8 is one form for both engines")
-    if given["smooth"] and not own:  # a scale for every so many inputs does what it does
+    if given["smooth"]:
         notes += _smoothed(graph, _smoothable(graph, asked, given["dynamic"]), given, bench)
     bits = 7 if given["reduce_range"] else 8
     changing = replace(bench, graph=graph)
     if given["dynamic"]:
         layers = _chosen(graph, asked, matrices=True)
-        plan = dynamic.Plan(bits, given["per_channel"], given["compensate"], given["attention"], given["kernels"])
-        found, more = dynamic.quantise(changing, layers, plan)
+        found, more = dynamic.quantise(
+            changing, layers, bits, given["per_channel"], given["compensate"], given["attention"]
+        )
         refused += [
             (layer.name, "a convolution is slower with dynamic int8 than in float")
             for layer in _chosen(graph, asked)
             if layer.op == "Conv"
         ]
     else:
-        fixed = static.Plan(given["range"], bits, given["per_channel"], given["attention"], given["compensate"])
-        found, more = static.quantise(changing, _chosen(graph, asked), fixed)
+        plan = static.Plan(given["range"], bits, given["per_channel"], given["attention"], given["compensate"])
+        found, more = static.quantise(changing, _chosen(graph, asked), plan)
     results.update(found)
     refused += more
     ops = {layer.name: layer.op for layer in bench.graph.layers()}

@@ -168,10 +168,19 @@ def _signed(graph: Graph, layers: Sequence[Layer], both: Sequence[Product]) -> s
 
 
 def _write_layer(graph: Graph, writer: Writer, layer: Layer, result: LayerResult, split: bool) -> None:
-    grid = result.activation
-    if grid is None:
+    form, grid = result.form, result.activation
+    if not isinstance(form, Uniform) or grid is None:
         raise TypeError(f"{layer.name} has no int8 form")  # `rowwise.solve` gives no other
-    scales = write_weights(graph, writer, layer, result)
+    codes = (form.codes.astype(np.int16) - 128).astype(np.int8)
+    scales = form.scales[:, 0]
+    stored = graph.array(layer.weight)
+    if layer.op == "Conv":
+        writer.weight((layer.name, 1), codes.reshape(stored.shape), scales, 0)
+    elif layer.operand == 0:
+        writer.weight((layer.name, 0), codes if layer.out_major else np.ascontiguousarray(codes.T), scales[:1], None)
+    else:
+        axis = 0 if layer.out_major else 1
+        writer.weight((layer.name, 1), codes if axis == 0 else np.ascontiguousarray(codes.T), scales, axis)
     if result.bias is None:
         return
     if split:
@@ -183,22 +192,6 @@ def _write_layer(graph: Graph, writer: Writer, layer: Layer, result: LayerResult
         writer.constant(
             layer.add, layer.bias, result.bias.reshape(given.shape) if given.size == result.bias.size else result.bias
         )
-
-
-def write_weights(graph: Graph, writer: Writer, layer: Layer, result: LayerResult) -> Array:
-    """In the layout that they have; gives their scales."""
-    if not isinstance(result.form, Uniform):
-        raise TypeError(f"{layer.name} has no int8 form")  # `rowwise.solve` gives no other
-    codes = (result.form.codes.astype(np.int16) - 128).astype(np.int8)
-    scales = result.form.scales[:, 0]
-    if layer.op == "Conv":
-        writer.weight((layer.name, 1), codes.reshape(graph.array(layer.weight).shape), scales, 0)
-    elif layer.operand == 0:
-        writer.weight((layer.name, 0), codes if layer.out_major else np.ascontiguousarray(codes.T), scales[:1], None)
-    else:
-        axis = 0 if layer.out_major else 1
-        writer.weight((layer.name, 1), codes if axis == 0 else np.ascontiguousarray(codes.T), scales, axis)
-    return scales
 
 
 Checked = Callable[[Graph], bool]
