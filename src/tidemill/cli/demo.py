@@ -13,6 +13,8 @@ from tidemill.cli.common import setting_options, settled
 
 if TYPE_CHECKING:
     from tidemill.assemble import Owner
+    from tidemill.cli.progress import Stage
+    from tidemill.core.package import ModelPackage
     from tidemill.core.settings import Settings
 
 CURL = """curl {url}/v1/models/half:predict -d '{{"instances": [1.0, 2.0]}}'"""
@@ -95,7 +97,6 @@ def demo_command(fetch_only: bool, config: Path | None, **flags: Any) -> None:
 def _compile(settings: Settings, names: Sequence[str]) -> None:
     """As `tidemill compile` does, those that gain by it; one that cannot be is served as it is."""
     from tidemill.assemble import choose
-    from tidemill.assemble.compiling import compiled
     from tidemill.cli.progress import stages
     from tidemill.core.errors import TidemillError
 
@@ -105,9 +106,18 @@ def _compile(settings: Settings, names: Sequence[str]) -> None:
             continue
         try:
             with stages() as progress:
-                compiled(settings, package, False, lambda label, done, total: progress(label, done, total, None))
+                _compile_one(settings, package, progress)
         except TidemillError as error:
             click.echo(f"{package.name} is served as it is: {error.message}", err=True)
+
+
+def _compile_one(settings: Settings, package: ModelPackage, progress: Stage) -> None:
+    from tidemill.assemble.compiling import compiled
+
+    def tell(label: str, done: int, total: int) -> None:
+        progress(f"compiling {package.name}: {label}", done, total, None)
+
+    compiled(settings, package, False, tell)
 
 
 def calls(url: str, host: str, grpc_port: int, client: Path | None, models: Path) -> str:
