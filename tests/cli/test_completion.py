@@ -50,20 +50,18 @@ def test_another_shell_is_misuse() -> None:
 
 
 def cpu_s(*arguments: str) -> float:
-    """Of the best of several runs."""
-    spent = []
-    for _ in range(5):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, *arguments], capture_output=True, check=True, env=environment(), timeout=60)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return min(spent)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *arguments], capture_output=True, check=True, env=environment(), timeout=60)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 @pytest.mark.slow
 def test_help_costs_little_more_than_the_library_that_prints_it() -> None:
-    """CPU time, as a ratio: a slow machine is slow at both. Where the ratio is 4, help takes .2 s of a usual core."""
-    assert cpu_s("-m", "tidemill", "--help") < 5 * cpu_s("-c", "import click")
+    """CPU time, as a ratio, of the best of several turns: a slow machine is slow at both, though not for long. Where
+    the ratio is 4, help takes .2 s of a usual core."""
+    turns = [cpu_s("-m", "tidemill", "--help") / cpu_s("-c", "import click") for _ in range(7)]
+    assert min(turns) < 5, turns
 
 
 TABLES = [verb for verb in VERBS if verb not in {"demo", "completion", "keys"}]
